@@ -57,11 +57,6 @@ class Event:
     version: int = 1
 
     @property
-    def ambiguous(self) -> bool:
-        """Whether its digest is also that of an event with another name."""
-        return self.kind == RUNTIME_EVENT and self.version == 1 and (":" in self.name or b":" in self.payload)
-
-    @property
     def extended(self) -> bytes:
         """The 48 bytes that go into the register.
 
@@ -93,8 +88,9 @@ class EventLog:
         events, those before ``IMAGE_READY``.
 
         None at all where one of that name may be hidden: where another kind of event is there,
-        whose stated digest is taken for granted, or where a digest is ambiguous. That of the
-        image's own event is not: the image extends nothing under a name with a colon.
+        whose stated digest is taken for granted, or where a digest is also that of an event with
+        another name. That of the image's own event is not: the image extends nothing under a name
+        with a colon.
         """
         found = [one for one in self.events if one.register == 3]
         names = [one.name for one in found]
@@ -103,7 +99,7 @@ class EventLog:
             found = found[: names.index(IMAGE_READY) + 1]
         hidden = any(one.kind != RUNTIME_EVENT or (":" in one.name and one.version == 1) for one in found)
         named = [one for one in found if one.name == name]
-        ambiguous = any(one.ambiguous for one in named) and not images
+        ambiguous = any(one.version == 1 and b":" in one.payload for one in named) and not images
         return () if hidden or ambiguous else tuple(one.payload for one in named)
 
     def boundary_problem(self) -> str | None:

@@ -207,7 +207,7 @@ def _tlv(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         size = first & 0x7F if first & 0x80 else 0
         length = int.from_bytes(data[at + 2 : at + 2 + size], "big") if size else first
         end = at + 2 + size + length
-        if at + 2 > len(data) or size > 4 or end > len(data):
+        if size > 4 or end > len(data):
             raise ValueError("DER that breaks off")
         yield tag, data[at + 2 + size : end], data[at:end]
         at = end

@@ -214,7 +214,7 @@ def check_proof(
     _check_header(proof, HEADER)
     sizes = check_proven(file, said, response, model_id=model_id, saturation=saturation, order=order)
     bound = proven_statement(file, said, response)
-    party = Party(Channel(proof), sizes, file.model.architecture, model, *_tokens_and_draws(file, bound, order))
+    party = Party(Channel(proof), sizes, file.model.architecture, model, *_tokens_and_draws(file, bound))
     return _conclude(party, bound, least_bits, len(proof))
 
 
@@ -244,7 +244,7 @@ def check_committed(
     sizes = check_proven(file, said, response, model_id=own_id, saturation=saturation, order=order)
     check_reach(committed.bound_bits, sizes)
     bound = proven_statement(file, said, response, committed)
-    own = _tokens_and_draws(file, bound, order)
+    own = _tokens_and_draws(file, bound)
     party = Party(Channel(proof), sizes, file.model.architecture, None, *own, committed)
     return _conclude(party, bound, least_bits, len(proof))
 
@@ -254,12 +254,9 @@ def _check_header(proof: bytes, header: bytes) -> None:
         raise AnswerProofError("header", ascii(proof[: len(header)]), ascii(header))
 
 
-def _tokens_and_draws(
-    file: ReceiptFile, bound: dict[str, Any], order: Order | None
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """All tokens of a statement, and the draws of its answer."""
-    ordered = file.order if order is None else order
-    return (*bound["prompt"], *bound["answer"]), draws_of(ordered, len(bound["answer"]))
+def _tokens_and_draws(file: ReceiptFile, bound: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """All tokens of a statement, and the draws of its answer; the file's order is the reader's own, by its id."""
+    return (*bound["prompt"], *bound["answer"]), draws_of(file.order, len(bound["answer"]))
 
 
 def _conclude(party: Party, bound: dict[str, Any], least_bits: float, proof_bytes: int) -> ProvenAnswer:

@@ -19,6 +19,7 @@ import pytest
 from otr_core.attestation import Appraisal, Policy, appraise, load_bundle
 from otr_core.attestation.chain import VerifiedCache
 from otr_core.attestation.claims import CHECKS, Status
+from otr_core.attestation.eventlog import RUNTIME_EVENT
 from otr_core.attestation.policy import Waiver
 from otr_core.errors import EvidenceError, PolicyError
 from otr_paper.labs.attestation import authentic_policy
@@ -230,6 +231,36 @@ def test_what_the_vendor_revoked_counts_even_if_nobody_asked(bundles: dict[str, 
     assert [claim.id for claim in result.because] == ["gpu.0.revocation"]
 
 
+def test_a_refuted_claim_counts_where_its_evidence_is_expected(
+    h100_files: dict[str, Any], h100_report: bytes, outside: Outside
+) -> None:
+    """By the family of a required check, by a kind, and by what is asked of the evidence as a whole."""
+
+    def against(policy: Policy, **files: Any) -> set[str]:
+        return {claim.id for claim in appraise(load_bundle(**files), policy, day("2025-06-20")).because}
+
+    one_check = Policy(name="one", require=("gpu.report",))
+    spoilt = {**h100_files, "gpu": [h100_report[:-1] + bytes([h100_report[-1] ^ 1])]}
+    assert not against(one_check, **h100_files)
+    assert against(one_check, **spoilt) == {"gpu.0.signature"}
+    assert against(dataclasses.replace(one_check, evidence=("cpu",)), **h100_files) == {"evidence.present"}
+    # a TD beside a GPU whose nonce it does not bind: told, and in the way of who expects the GPU alone
+    name = "phala-dcap-qvl/tdx_quote"
+    beside = {**h100_files, "quote": outside(name), "collateral": outside(f"{name}_collateral.json")}
+    assert not against(Policy.default().expecting("tdx"), **beside)
+    assert against(Policy.default().expecting("gpu", "tdx"), **beside) == {"binding.gpu_nonce"}
+    # a log that gives other registers: told, and in the way of who expects a log
+    td = dataclasses.replace(one_check, require=("cpu.quote",), evidence=("tdx",))
+    log = [{"imr": 3, "event_type": RUNTIME_EVENT, "event": "app-id", "event_payload": "07"}]
+    logged = {**beside, "event_log": json.dumps(log).encode()}
+    assert not against(td, **logged)
+    assert "cpu.rtmr3" in against(dataclasses.replace(td, evidence=("tdx", "event_log")), **logged)
+    raw = beside["quote"]
+    beside["quote"] = raw[:600] + bytes([raw[600] ^ 1]) + raw[601:]
+    assert not against(one_check, **beside)
+    assert "cpu.quote" in against(dataclasses.replace(one_check, evidence=("cpu",)), **beside)
+
+
 # -- waivers -----------------------------------------------------------------------------------------------------------
 
 EXPIRED = Waiver("gpu.rim.vbios.validity", "2026-12-31", "not re-signed yet", found="expired")
@@ -244,6 +275,10 @@ def test_a_waiver_lets_one_check_fail_and_stays_visible(bundles: dict[str, Shown
     result = dataclasses.replace(shown, policy=policy).judged()
     assert result is not None
     assert result.accepted
+    last_day = dataclasses.replace(policy, waivers=(dataclasses.replace(EXPIRED, until="2026-03-01"),))
+    until = dataclasses.replace(shown, policy=last_day).judged()
+    assert until is not None
+    assert until.accepted
     assert result.claim("gpu.0.rim.vbios.validity").status is Status.REFUTED
     assert "waived until 2026-12-31: gpu.0.rim.vbios.validity (not re-signed yet)" in result.table()[-1][-1]
     document = json.loads(result.to_json())
@@ -315,7 +350,7 @@ def test_a_waiver_without_check_day_or_reason_fails(text: str, reason: str) -> N
     ("line", "reason"),
     [
         ('min_tcb_date = "soon"', "a day as YYYY-MM-DD"),
-        ("[snp_min_tcb]\nsnp = 300", "below 256"),
+        *((f"[snp_min_tcb]\nsnp = {value}", "below 256") for value in ("300", "-1", "3.5", "true", '"3"')),
         ("[snp_min_tcb]\nsoc = 3", "found 'soc'"),
         ('gpu_modes = ["both"]', "found 'both'"),
         ("ocsp_grace_s = -1", "0 or more"),

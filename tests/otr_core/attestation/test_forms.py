@@ -14,15 +14,18 @@ import pytest
 from cryptography import x509
 
 from otr_core.attestation import Policy, appraise, load_bundle
-from otr_core.attestation.bundle import MAX_FILE_BYTES, describe
+from otr_core.attestation.bundle import MAX_FILE_BYTES, Bundle, describe
 from otr_core.attestation.chain import parse_chain
 from otr_core.attestation.claims import Status
+from otr_core.attestation.eventlog import RUNTIME_EVENT
 from otr_core.attestation.nvidia import DICE_OID, TCB_INFO_OID, certified_fwids
 from otr_core.attestation.report import parse_report
 from otr_core.errors import EvidenceError
 from otr_paper.labs.attestation import authentic_policy
 from otr_paper.labs.attestation.lab import lab_device
 from otr_paper.labs.attestation.machines import machine_devices
+
+Outside = Callable[[str], bytes]
 
 NOW = datetime(2026, 8, 14, tzinfo=UTC)
 AUTHENTIC = authentic_policy()
@@ -102,6 +105,34 @@ def test_json_nested_without_end_is_refused(entry: dict[str, str]) -> None:
     assert len(load_bundle(gpu=[json.dumps(document).encode()]).devices) == 1
     with pytest.raises(EvidenceError, match="more than 16 levels"):
         load_bundle(gpu=[json.dumps([document]).encode()])
+
+
+def test_a_bundles_digest_is_of_each_of_its_parts(
+    entry: dict[str, str], h100_report: bytes, matching_rims: list[bytes], h100_ocsp: dict[str, bytes], outside: Outside
+) -> None:
+    log = [{"imr": 3, "event_type": RUNTIME_EVENT, "event": "app-id", "event_payload": "07"}]
+    whole = load_bundle(
+        gpu=[json.dumps({**entry, "nonce": NONCE}).encode()],
+        rims=[*matching_rims, b"none"],
+        ocsp=list(h100_ocsp.values()),
+        quote=outside("phala-dcap-qvl/tdx_quote"),
+        collateral=outside("phala-dcap-qvl/tdx_quote_collateral.json"),
+        event_log=json.dumps(log).encode(),
+        **{name: name.encode() for name in ("compose", "preimage", "config")},
+    )
+    (device,) = whole.devices
+    changed = [
+        *({"report": parse_report(h100_report[:4] + bytes(8) + h100_report[12:])}, {"chain": device.chain[:-1]}),
+        {"stated_nonce": bytes(32)},
+    ]
+    others = [{"devices": (dataclasses.replace(device, **one),)} for one in changed]
+    for field in dataclasses.fields(Bundle):
+        value = getattr(whole, field.name)
+        assert value, field.name
+        others.append({field.name: value[:-1] if isinstance(value, (tuple, bytes)) else None})
+    found = {dataclasses.replace(whole, **one).digest for one in others}
+    assert len(found | {whole.digest}) == len(others) + 1
+    assert dataclasses.replace(whole).digest == whole.digest
 
 
 def test_too_many_devices_are_refused(entry: dict[str, str]) -> None:

@@ -14,6 +14,10 @@ from typing import Any
 import dcap_qvl
 import pytest
 from Crypto.Hash import keccak
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -258,6 +262,17 @@ def test_changed_logs_do_not_replay(outside: Outside, change: Any, claim: str, s
     assert result.claim(claim).status.value == status
 
 
+def test_what_the_attributes_of_a_guest_say() -> None:
+    """Bits of a TD (TD_ATTRIBUTES) and flags of an enclave; any of a TD's first eight lets a debugger in."""
+    named = {0: "debug", 7: "bit7", 28: "sept_ve_disable", 29: "migratable", 30: "pks", 31: "kl", 63: "perfmon"}
+    for bit, name in named.items():
+        td = Quote(b"", "TDX", 4, {"td_attributes": (1 << bit).to_bytes(8, "little")}, "", ())
+        assert (td.attributes, td.migratable, td.debuggable) == ((name,), name == "migratable", bit < 8)
+    for flag in range(8):
+        enclave = Quote(b"", "SGX", 3, {"attributes": bytes([1 << flag]) + bytes(15)}, "", ())
+        assert (enclave.attributes, enclave.debuggable) == (("debug",) if flag == 1 else (), flag == 1)
+
+
 def test_replay_is_a_hash_chain_from_zero() -> None:
     first, second = (Event(3, RUNTIME_EVENT, b"", name, name.encode()) for name in ("a", "b"))
     log = EventLog(b"", (first, Event(0, 1, b"\1" * 48, "", b""), second))
@@ -271,24 +286,22 @@ def test_replay_is_a_hash_chain_from_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry",
+    ("change", "word"),
     [
-        1,
-        {},
-        {"imr": 4, "event_type": 1, "digest": "00" * 48},
-        {"imr": True, "event_type": 1, "digest": "00" * 48},
-        {"imr": 0, "event_type": -1, "digest": "00" * 48},
-        {"imr": 0, "event_type": 1, "digest": "00" * 47},
-        {"imr": 0, "event_type": 1, "digest": ""},
-        {"imr": 0, "event_type": 1, "digest": "zz"},
-        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event": 5},
-        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event": "\ud800"},
-        {"imr": 3, "event_type": 1, "digest": "00" * 48, "event_payload": "0"},
+        *(({"imr": value}, "imr") for value in (-1, 4, True, None)),
+        *(({"event_type": value}, "event_type") for value in (-1, 2**32, True, None)),
+        *(({"digest": value}, "digest") for value in ("00" * 47, "", "zz", 5)),
+        *(({"event": 5}, "event found"), ({"event": "\ud800"}, "surrogates")),
+        ({"event_payload": "0"}, "payload"),
     ],
 )
-def test_malformed_events_are_named(entry: Any) -> None:
-    with pytest.raises(EvidenceError):
-        parse_event_log(json.dumps([entry]).encode())
+def test_malformed_events_are_named(change: dict[str, Any], word: str) -> None:
+    good = {"imr": 3, "event_type": 2**32 - 1, "digest": "00" * 48}
+    assert parse_event_log(json.dumps([good, {**good, "imr": 0, "event_type": 0}]).encode()).events
+    with pytest.raises(EvidenceError, match=f"event 1: .*{word}"):
+        parse_event_log(json.dumps([good, {**good, **change}]).encode())
+    with pytest.raises(EvidenceError, match="event 0: found int, expected an object"):
+        parse_event_log(b"[1]")
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"event_log": {}}', b"[" * 5000, b"\xff", b"1", b" " * 5_000_000])
@@ -367,6 +380,7 @@ def test_an_ambiguous_digest_names_nothing() -> None:
     assert listed(lie, version=2).digest_problem() is None
     # A colon in another event's name may hide one of this name, and so no event of it counts.
     assert listed(("model", b"ab"), lie).payloads("model") == ()
+    assert listed(("model", b"ab"), lie, version=2).payloads("model") == (b"ab",)
 
 
 def test_a_compose_hash_with_a_colon_is_the_images_own_word() -> None:
@@ -378,12 +392,15 @@ def test_a_compose_hash_with_a_colon_is_the_images_own_word() -> None:
     assert listed(*hidden[:2], *hidden[3:]).payloads("compose-hash") == ()
     late = [*image, ("compose-hash", bytes(32))]
     assert listed(*late).payloads("compose-hash") == (b":" + bytes(31),)
+    # what other programs extend stands behind the boundary, and may be theirs under any name
+    assert listed(*image, ("model", b"ab")).payloads("model") == (b"ab",)
+    assert listed(*image, ("model", b"a:b")).payloads("model") == ()
 
 
 @pytest.mark.parametrize(
     ("events", "problem"),
     [
-        (["app-id", "compose-hash", "system-ready", "mine"], None),
+        (["mine", "app-id", "compose-hash", "system-ready", "mine"], None),
         (["app-id", "compose-hash"], ""),
         (["app-id", "system-ready", "compose-hash"], "compose-hash stands behind system-ready"),
         (["app-id", "app-id", "system-ready"], "app-id is there more than once"),
@@ -391,8 +408,12 @@ def test_a_compose_hash_with_a_colon_is_the_images_own_word() -> None:
     ],
 )
 def test_the_images_events_end_in_one_boundary(events: list[str], problem: str | None) -> None:
-    found = listed(*((name, b"") for name in events)).boundary_problem()
+    log = listed(*((name, b"") for name in events))
+    found = log.boundary_problem()
     assert found == problem if not problem else problem in (found or "")
+    for other in ({"kind": 1}, {"register": 2}):  # only said to be of that name, or measured elsewhere
+        beside = tuple(dataclasses.replace(one, digest=bytes(48), **other) for one in log.events)
+        assert EventLog(b"", beside).boundary_problem() == ""
 
 
 @pytest.mark.parametrize(
@@ -635,7 +656,7 @@ def test_records_of_a_ccel_are_checked(record: tuple[int, int, int, int], reason
             parse_event_log(raw)
 
 
-def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[str, Any]) -> None:
+def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[str, Any], outside: Outside) -> None:
     """A remembered date changes no outcome: for the honest quote, changed ones, and other times."""
     raw, late = tdx["quote"], timedelta(days=400)
     spoilt = [raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :] for at in (4, 48 + 120, 600, 700, 1200, 2000, 4000)]
@@ -655,6 +676,12 @@ def test_the_short_answer_of_dcap_qvl_is_the_long_one_without_a_date(tdx: dict[s
             assert kept == verify_quote(quote, collateral, as_of, VerifiedCache())
             outcomes.add(str(kept))
     assert len(outcomes) > 4
+    # of a platform that advisories are open for
+    outdated = parse_collateral(outside("near-mpc/collateral.json"))
+    long, short = (verify_quote(honest, outdated, at("2026-08-14"), warm) for _ in range(2))
+    assert long == short
+    assert isinstance(long, VerifiedQuote)
+    assert len(long.advisories) == 4
 
 
 def test_collateral_is_bounded_and_its_binary_parts_may_be_lists(tdx: dict[str, Any]) -> None:
@@ -665,6 +692,64 @@ def test_collateral_is_bounded_and_its_binary_parts_may_be_lists(tdx: dict[str, 
         parse_collateral(json.dumps({**document, "pck_crl": 7}).encode())
     with pytest.raises(EvidenceError, match="bytes, expected at most"):
         parse_collateral(tdx["collateral"] + b" " * MAX_COLLATERAL_BYTES)
+
+
+@pytest.mark.parametrize("later", ["tcb_info", "qe_identity"])
+def test_collateral_is_as_old_as_its_oldest_part(tdx: dict[str, Any], later: str) -> None:
+    """Issue, expiry and number are the lower ones of TCB info and QE identity, whichever has them; each dated part is
+    listed with its own days, as the certificates and lists themselves say."""
+    document = json.loads(tdx["collateral"])
+    for key in ("tcb_info", "qe_identity"):
+        month, number = (2, 18) if key == later else (1, 17)
+        dates = {"issueDate": f"2025-0{month}-01T00:00:00Z", "nextUpdate": f"2025-0{month + 2}-01T00:00:00Z"}
+        document[key] = json.dumps({**json.loads(document[key]), **dates, "tcbEvaluationDataNumber": number})
+    found = parse_collateral(json.dumps(document).encode())
+    assert (found.issued, found.expires, found.evaluation) == (at("2025-01-01"), at("2025-03-01"), 17)
+    assert found.newest == max(one["tcbDate"] for one in json.loads(document["tcb_info"])["tcbLevels"])[:10]
+    expected = [(key, at(f"2025-0{1 + (key == later)}-01")) for key in ("tcb_info", "qe_identity")]
+    expected = [(key, start, start.replace(month=start.month + 2)) for key, start in expected]
+    for key in ("root_ca_crl", "pck_crl"):
+        crl = x509.load_der_x509_crl(bytes.fromhex(document[key]))
+        assert crl.next_update_utc is not None
+        expected.append((key, crl.last_update_utc, crl.next_update_utc - timedelta(seconds=1)))
+    for key in ("pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain"):
+        for one in x509.load_pem_x509_certificates(document[key].encode()):
+            expected.append((key, one.not_valid_before_utc, one.not_valid_after_utc))
+    assert sorted(found.windows) == sorted(expected)
+
+
+def test_the_day_of_a_platform_is_remembered_by_its_collateral_and_its_firmware() -> None:
+    document = json.loads(NODE.platform.collateral())
+    info = json.loads(document["tcb_info"])
+    # the level that there is counts for newer firmware alone; the others' is older
+    (level,) = info["tcbLevels"]
+    newer = [{"svn": one["svn"] + 1} for one in level["tcb"]["tdxtcbcomponents"]]
+    older = {**level, "tcbDate": "2024-01-10T00:00:00Z"}
+    levels = [{**level, "tcb": {**level["tcb"], "tdxtcbcomponents": newer}}, older]
+    text = json.dumps({**info, "tcbLevels": levels}, separators=(",", ":"))
+    signed = decode_dss_signature(NODE.platform.key("tcb").sign(text.encode(), ec.ECDSA(hashes.SHA256())))
+    signature = b"".join(number.to_bytes(32, "big") for number in signed).hex()
+    two_levels = json.dumps({**document, "tcb_info": text, "tcb_info_signature": signature}).encode()
+    one, two = (parse_collateral(each) for each in (NODE.platform.collateral(), two_levels))
+    old = parse_quote(NODE.platform.quote({}))
+    assert isinstance(old, Quote)
+    svn = old.registers["tee_tcb_svn"]
+    higher = bytes(each + (at != 1) for at, each in enumerate(svn))  # number 1 is the module's own version
+    new = parse_quote(NODE.platform.quote({"tee_tcb_svn": higher}))
+    cache, days = VerifiedCache(), []
+    for quote, collateral in ((old, one), (old, two), (new, two), (old, two), (old, one)):
+        assert isinstance(quote, Quote)
+        found = verify_quote(quote, collateral, NODE.now, cache, NODE.roots.quote)
+        assert isinstance(found, VerifiedQuote), found
+        days.append(found.tcb_date)
+    assert days == ["2024-03-13", "2024-01-10", "2024-03-13", "2024-01-10", "2024-03-13"]
+
+
+def test_base64_of_a_quote_has_no_other_characters(tdx: dict[str, Any]) -> None:
+    text = base64.b64encode(tdx["quote"])
+    assert parse_quote(text) == parse_quote(tdx["quote"])
+    with pytest.raises(EvidenceError, match="neither hex nor base64"):
+        parse_quote(text[:40] + b"!" + text[40:])
 
 
 def test_the_signed_part_ends_where_each_kind_says(outside: Outside) -> None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from otr_core.attestation import Appraisal, Policy, appraise, load_bundle
-from otr_core.attestation.chain import VENDOR_ROOTS
+from otr_core.attestation.chain import VENDOR_ROOTS, VerifiedCache
 from otr_core.attestation.claims import Status
 from otr_core.attestation.snp import parse_snp_certificates, parse_snp_report, tcb_problem
 from otr_core.errors import EvidenceError
@@ -34,6 +34,8 @@ LATER = datetime(2026, 8, 1, tzinfo=UTC)
 FLOOR = dataclasses.replace(Policy.default().expecting("snp"), snp_min_tcb=(("microcode", 60), ("snp", 5)))
 AMD = "google-go-sev-guest/ask_ark"
 Outside = Callable[[str], bytes]
+
+FILES = {"quote": "", "collateral": "_collateral.json"}
 
 
 def pem(der: bytes) -> bytes:
@@ -253,6 +255,18 @@ def test_kinds_do_not_stand_in_for_each_other(guests: dict[str, Any], outside: O
     found = judged(sgx, registers, when).claim("cpu.rtmr3")
     assert (found.status, found.reason) == (Status.NOT_MADE, "SGX evidence has nothing to make this check on")
     assert found in judged(sgx, registers, when).because
+
+
+def test_collateral_that_was_read_for_one_kind_is_not_remembered_for_another(
+    guests: dict[str, Any], outside: Outside
+) -> None:
+    intel = {name: outside(f"phala-dcap-qvl/sgx_quote{end}") for name, end in FILES.items()}
+    amd = {name: guests["vcek"][name] for name in FILES}
+    for first, second in ((intel, amd), (amd, intel)):
+        cache = VerifiedCache()
+        load_bundle(**first, cache=cache)
+        with pytest.raises(EvidenceError, match="collateral: found"):
+            load_bundle(quote=second["quote"], collateral=first["collateral"], cache=cache)
 
 
 def test_migration_and_measurements(guests: dict[str, Any]) -> None:

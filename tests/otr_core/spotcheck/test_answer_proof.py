@@ -7,12 +7,15 @@ there on, so that one relation alone can find it.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from otr_core.errors import AnswerProofError, ProverError
-from otr_core.lane.formats import SCORE_SHIFT
+from otr_core.lane import formats
+from otr_core.lane.dims import Matrix
+from otr_core.lane.formats import INT32, SCORE_SHIFT
 from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck.proof import verify
 from otr_core.spotcheck.proof.facts import EXCEPTIONS, exception_shape, fact_shapes
@@ -23,13 +26,32 @@ from otr_core.spotcheck.proof.soundness import POLICY_BITS, errors, soundness_bi
 from otr_core.spotcheck.proof.sumcheck import interpolate
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import HEADER
+from otr_node.integers import twins
+from otr_node.integers.forms import SIGMOID
 from otr_node.portable import load_portable
+from otr_node.proof import witness
 from otr_node.proof.prover import AnswerProver
+from otr_node.rounding import matrix_name
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 from tests.helpers.answer_proofs import provable, refused, signed_lie
 
 SEEN_ONLY = ("distance", "distance_low", "far")
 """Of these only places that are seen mean anything: the rest weighs nothing whatever it is."""
+
+REFUSED_BY = {
+    **{"below": "peak", "above": "peak", "scaled": "look-ups", "norm_rest": "scaled"},
+    **dict.fromkeys(("normed", "normed_rest"), "normed"),
+    **dict.fromkeys(("qkv", "qkv_rest"), "dot qkv"),
+    **dict.fromkeys(("turned", "turned_rest"), "turned"),
+    **dict.fromkeys(SEEN_ONLY, "scores"),
+    **{"exp": "mask", "weight": "weight", "weight_rest": "weight", "mixed": "mix", "mixed_rest": "mix"},
+    **{"out_rest": "dot out", "down_rest": "dot down"},
+    **dict.fromkeys(("gate_index", "gate_low", "gate_rest", "up", "up_rest"), "dot gate_up"),
+    **{"sigmoid": "look-ups", "silu": "silu", "silu_rest": "silu", "product": "product", "product_rest": "product"},
+    "room": "dot head",
+}
+"""By column, what tells one of its values from the one that follows: of a scaled value the range of its remainder, of
+a weight that is not seen the mask."""
 
 
 def test_an_honest_proof_passes_and_is_the_same_bytes_each_time(answer, honest_proof):
@@ -43,6 +65,12 @@ def test_an_honest_proof_passes_and_is_the_same_bytes_each_time(answer, honest_p
 def test_answers_of_any_length_are_proven(tiny_portable, words, tokens):
     answer = provable(tiny_portable, " ".join(f"w{3 + at}" for at in range(words)), Decoding(tokens))
     assert answer.check(answer.prove()).tokens == len(answer.response.token_ids)
+
+
+def test_an_answer_that_stops_before_all_that_was_ordered_is_proven(tiny_portable):
+    answers = (provable(tiny_portable, "w3 w4", Decoding(12, seed, 2000)) for seed in range(60))
+    stopped = next(each for each in answers if each.file.receipt.finish == "stop")
+    assert stopped.check(stopped.prove()).tokens == len(stopped.response.token_ids) < 12
 
 
 def test_an_answer_of_many_blocks_of_positions_is_proven(tmp_path):
@@ -64,15 +92,32 @@ def columns(answer) -> list[str]:
     return [name for name in answer.sizes.columns if not name.startswith("count")]
 
 
+def inside(rng, *axes: int) -> tuple[int, ...]:
+    """A place at no end of an axis, where that has three: random weights cut to either end leave it out."""
+    return tuple(int(rng.integers(1, n - 1)) if n > 2 else n - 1 for n in axes)
+
+
+def flat(place: tuple[int, ...], *axes: int) -> int:
+    """Its number, the last axis fastest."""
+    return int(np.ravel_multi_index(place, axes))
+
+
 @pytest.mark.parametrize("part", range(6))
 def test_a_changed_value_of_any_column_is_refused(answer, part):
-    """One place of each column, by steps of all sizes."""
-    rng = np.random.default_rng(part)
+    """One place of each column, by steps of all sizes: by its own relation."""
+    rng, d = np.random.default_rng(part), answer.sizes.d
     for name in columns(answer)[part::6]:
         rows, positions, values = answer.sizes.columns[name].shape
-        row, t = int(rng.integers(rows)), int(rng.integers(positions))
-        j = int(rng.integers(t + 1 if name in SEEN_ONLY else values))
-        step = int(rng.choice([1, -1, 2**13, -(2**20)]))
+        heads, tiles = (d.layers, d.heads), (values // d.tile, d.tile)
+        row = flat(inside(rng, *heads), *heads) if rows == d.layers * d.heads else inside(rng, rows)[0]
+        (t,) = inside(rng, positions)
+        if name in SEEN_ONLY:
+            (j,) = inside(rng, t + 1)
+        elif name == "exp":
+            j = t + 1  # the first that is not seen
+        else:
+            j = flat(inside(rng, *tiles), *tiles) if values % d.tile == 0 else inside(rng, values)[0]
+        step = int(rng.choice([1, 2**13] if name == "far" else [1, -1, 2**13, -(2**20)]))
 
         def change(column, at, own, name=name, row=row, t=t, j=j, step=step):
             if (column, at) != (name, row):
@@ -81,42 +126,72 @@ def test_a_changed_value_of_any_column_is_refused(answer, part):
             own[t, j] += step
             return own
 
-        assert refused(answer, answer.prove(change)), name
+        assert refused(answer, answer.prove(change)) == REFUSED_BY[name], name
+
+
+class FedElsewhere:
+    """An embedding with one value of one row changed, as it enters."""
+
+    def __init__(self, own, place):
+        self.own, self.place = own, place
+
+    def __getattr__(self, name):
+        return getattr(self.own, name)
+
+    def gather(self, rows):
+        found = self.own.gather(rows)
+        found[self.place] += 1
+        return found
+
+
+def test_what_enters_is_the_tokens_embedding_at_every_place(answer):
+    """One value of what enters is another, and all that follows is computed from it."""
+    name = matrix_name(Matrix.EMBED, 0)
+    for place in (inside(np.random.default_rng(9), answer.sizes.positions, answer.sizes.d.hidden), (0, 0), (-1, -1)):
+        fed = FedElsewhere(answer.model.matrices[name], place)
+        other = replace(answer.model, matrices={**answer.model.matrices, name: fed})
+        assert refused(answer, answer.prove(unchanged, model=other)) == "embedding"
+
+
+def unchanged(name, row, own):
+    return own
 
 
 def test_a_changed_fact_of_any_kind_is_refused(answer):
+    by = {"peak_at": "peak place", "peak_sign": "peak place", "top": "scores", "top_at": "top"}
+    by |= {"logit": "dot head", "room": "choice"}
     rng = np.random.default_rng(5)
     for name, (shape, least, most) in fact_shapes(answer.sizes).items():
-        place = tuple(int(rng.integers(n)) for n in shape)
+        place = inside(rng, *shape)
 
         def change(facts, name=name, place=place, least=least, most=most):
             own = facts.choices.get(name, getattr(facts, name, None)).copy()
-            if name == "top_at":  # another position seen, which the first has not
-                place = (place[0], len(own[0]) - 1)
-                own[place] = (own[place] + 1) % len(own[0])
+            if name == "top_at":  # another position seen
+                own[place] = (own[place] + 1) % (place[1] + 1)
             else:
                 own[place] = own[place] + 1 if own[place] < most else own[place] - 1
             if name in facts.choices:
                 return replace(facts, choices={**facts.choices, name: own})
             return replace(facts, **{name: own})
 
-        assert refused(answer, answer.prove(facts=change)), name
+        assert refused(answer, answer.prove(facts=change)) == by.get(name, name), name
 
 
+@pytest.mark.parametrize("place", [(1, 0), (6, 9)])
 @pytest.mark.parametrize(("column", "by"), [("distance", 1 << SCORE_SHIFT), ("distance_low", 1)])
-def test_a_top_that_no_score_reaches_is_refused(answer, column, by):
-    """The first position sees itself alone: its top and its distance grow by the same, and all else follows."""
+def test_a_top_that_no_score_reaches_is_refused(answer, column, by, place):
+    """Top and distances of one row of scores grow by the same, and all else follows."""
 
     def change(name, row, own):
-        if (name, row) != (column, 1):
+        if (name, row) != (column, place[0]):
             return own
         own = own.copy()
-        own[0, 0] += 1
+        own[place[1], : place[1] + 1] += 1
         return own
 
     def facts(own):
         top = own.top.copy()
-        top[1, 0] = answer.witness().facts.top[1, 0] + by
+        top[place] = answer.witness().facts.top[place] + by
         return replace(own, top=top)
 
     assert refused(answer, answer.prove(change, facts)) == "top"
@@ -165,8 +240,8 @@ def test_what_stands_in_the_clear_is_in_its_range_before_anything_is_computed_wi
 def test_a_made_up_exception_is_refused(answer, name):
     """One that the cells do not make up for."""
     rng = np.random.default_rng(6)
-    size = int(np.prod(exception_shape(answer.sizes, name)))
-    place, value = np.array([int(rng.integers(size))], np.int64), np.array([3], np.int64)
+    axes = exception_shape(answer.sizes, name)
+    place, value = np.array([flat(inside(rng, *axes), *axes)]), np.array([3], np.int64)
 
     class Unmoved(AnswerProver):
         def commit(self, witness):
@@ -239,13 +314,13 @@ def test_what_is_asked_at_the_door(tiny_portable, answer, honest_proof, monkeypa
         own.setattr(verify, "check_answered", lambda *given: None)
         for most in (8, 10):  # fewer than were chosen; more, and the answer ended by its length all the same
             assert refused(answer, honest_proof, file=under(Decoding(most))) == "tokens"
-    with monkeypatch.context() as own:  # a model whose context has no room for the answer
-        small = replace(file.model.architecture, context=answer.sizes.positions)
-        own.setattr(type(file.model), "architecture", property(lambda self: small))
-        assert refused(answer, honest_proof) == "mode"
-        other_kind = replace(file.model.architecture, biased=True)
-        own.setattr(type(file.model), "architecture", property(lambda self: other_kind))
-        assert refused(answer, honest_proof) == "mode"
+    for other_kind in (
+        replace(file.model.architecture, context=answer.sizes.positions),  # no room for the answer
+        replace(file.model.architecture, biased=True),
+    ):
+        with monkeypatch.context() as own:
+            own.setattr(type(file.model), "architecture", property(lambda self, found=other_kind: found))
+            assert refused(answer, honest_proof) == "mode"
     beyond = (*answer.tokens[:-1], answer.sizes.d.vocab)
     with pytest.raises(AnswerProofError, match="beyond the vocabulary"):
         verify.converse(
@@ -263,9 +338,14 @@ def test_own_order_and_receipt_name_one_order_and_one_model(answer, honest_proof
     assert refused(answer, honest_proof, file=beside, order=order) == "order"
     mine = replace(order, job_id=bytes(32))  # all else in it as in the file's
     assert refused(answer, honest_proof, order=mine) == "order"
+    told = replace(file, receipt=replace(file.receipt, order_id=bytes(32)))
+    assert refused(answer, honest_proof, file=told) == "order"
     other = replace(order, model_id=bytes(32))
     told = replace(file, order=other, receipt=replace(file.receipt, order_id=other.id))
     assert refused(answer, honest_proof, file=told) == "model"
+    # a manifest beside the model that was ordered and is held: sizes and constants would be its own
+    beside = replace(file.model, config=replace(file.model.architecture, rms_eps=2e-5).config())
+    assert refused(answer, honest_proof, file=replace(file, model=beside)) == "model"
     monkeypatch.setattr(verify, "check_answered", lambda *given: None)
     fewer = replace(order, decoding=Decoding(8))
     receipt = replace(file.receipt, order_id=fewer.id, finish="stop")  # more than ordered, though ended by a stop
@@ -441,6 +521,39 @@ def saturated(tmp_path_factory):
 
 def test_an_answer_with_saturations_is_proven(saturated):
     assert saturated.check(saturated.prove()).tokens == len(saturated.response.token_ids)
+
+
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_what_a_saturation_cut_off_was_cut_off_at_its_bound(saturated, monkeypatch, which):
+    """In any one of the exceptions: it is cut one short of its end, what is cut off is one more, and all follows."""
+    honest, s = saturated.witness().facts, saturated.sizes
+    axes = exception_shape(s, "stream")
+    # the stream: its bound is one less at a place
+    _, t, j = (int(axis[which]) for axis in honest.places("stream", axes))
+    bounds = np.full(axes[1:], INT32)
+    bounds[t, j] -= 1
+    with monkeypatch.context() as shorter:
+        shorter.setattr(witness, "bits", SimpleNamespace(**{**vars(formats), "INT32": bounds}))
+        forged = saturated.prove(unchanged)
+    assert refused(saturated, forged) == "stream saturation"
+    # a gate's index: its cells hold the entry before the table's last, or the one after its first
+    shape = s.columns["gate_index"].shape
+    layer, t, j = (int(axis[which]) for axis in honest.places("gate_index", shape))
+    inward = 1 if honest.exceptions["gate_index"][1][which] < 0 else -1
+    entry = {1: 1, -1: formats.SIGMOID_ENTRIES - 2}[inward]
+
+    def looked_up(name, row, own):
+        if (name, row) == ("sigmoid", layer):
+            own = own.copy()
+            own[t, j] = twins.looked_up(SIGMOID, np.array([entry]))[0]
+        return own
+
+    def further(facts):
+        places, values = facts.exceptions["gate_index"]
+        more = np.where(np.arange(len(places)) == which % len(places), inward, 0)
+        return replace(facts, exceptions={**facts.exceptions, "gate_index": (places, values - more)})
+
+    assert refused(saturated, saturated.prove(looked_up, further)) == "gate_index end"
 
 
 @pytest.mark.parametrize("kind", ["answer", "drawn_answer", "saturated"])

@@ -120,13 +120,14 @@ def test_a_commitment_belongs_to_the_model_of_the_receipt(answer, committed, com
 
 
 def test_the_manifests_lane_is_asked_where_no_weights_are_loaded(answer, committed, committed_proof):
-    """A receipt that names the proven lane, of a model that runs in another one."""
+    """Of a model that runs in another one; its receipt names the proven lane, or the model's."""
     other = replace(answer.file.model, lane="h100-bf16")
     order = replace(answer.file.order, model_id=other.model_id)
-    receipt = replace(answer.file.receipt, order_id=order.id)
-    file = replace(answer.file, model=other, order=order, receipt=receipt)
     own = replace(committed, model_id=other.model_id)
-    assert refused_under(answer, committed_proof, own, file=file) == "lane"
+    for lane in (answer.file.receipt.lane, other.lane):
+        receipt = replace(answer.file.receipt, order_id=order.id, lane=lane)
+        file = replace(answer.file, model=other, order=order, receipt=receipt)
+        assert refused_under(answer, committed_proof, own, file=file) == "lane"
 
 
 def test_a_token_that_is_fed_twice_weighs_twice():
@@ -426,13 +427,14 @@ def test_a_false_claim_is_found_wherever_its_prover_stops_to_fit(answer, tiny_co
         assert refused_under(answer, forged, committed) == f"weights {check}"
 
 
-def test_a_claim_that_nobody_opens_is_refused(answer, tiny_commitment, committed):
-    """Both sides leave the opening of the model out; the ledger tells."""
+@pytest.mark.parametrize("which", ["", "weights "])
+def test_a_claim_that_nobody_opens_is_refused(answer, tiny_commitment, committed, which):
+    """Both sides leave the opening of the witness or of the model out; the ledger tells."""
     whole = verify.open_claims
 
     def left_out(party, ledger, root, opener, of=""):
-        if not of:
-            whole(party, ledger, root, opener)
+        if of != which:
+            whole(party, ledger, root, opener, of)
 
     with pytest.MonkeyPatch.context() as own:
         own.setattr(verify, "open_claims", left_out)

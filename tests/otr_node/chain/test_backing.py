@@ -41,10 +41,12 @@ def terms(project) -> Terms:
 
 
 def backed(terms: Terms, operator: StakedOperator, least: int = ETHER, model: bytes | None = None, **more: Any) -> bool:
-    court = Court(terms, Domain(), ONE, operators={ONE: operator}, **more)
-    found = backed_signers(court, least, model)
-    assert found <= {b"\xab" * 20}
-    return bool(found)
+    found = []
+    for name in (ONE, ONE.upper().replace("X", "x")):  # of any case
+        court = Court(terms, Domain(), ONE, operators={name: operator}, **more)
+        found.append(backed_signers(court, least, model))
+    assert found[0] == found[1] <= {b"\xab" * 20}
+    return bool(found[0])
 
 
 def test_a_stake_stands_behind_a_word(terms):
@@ -87,9 +89,9 @@ def network(request, terms, tmp_path):
         yield found
 
 
-def signed(folder: Path, key: Any, domain: Domain) -> Path:
-    stated = CommitmentStatement(domain, COMMITTED.model_id, COMMITTED.digest, LANE, NOW)
-    path = folder / f"{key.address}.signed"
+def signed(folder: Path, key: Any, domain: Domain, committed: ModelCommitment = COMMITTED) -> Path:
+    stated = CommitmentStatement(domain, committed.model_id, committed.digest, LANE, NOW)
+    path = folder / f"{key.address} {committed.model_id.hex()[:8]}.signed"
     path.write_bytes(SignedStatement.by(bytes(key.key), stated).dump())
     return path
 
@@ -100,9 +102,11 @@ def test_who_has_a_stake_at_the_court_may_vouch_until_it_is_convicted(network):
     operator, other = (signed(network.folder, key, domain) for key in (OPERATOR, FISHERMAN))
     own = bytes.fromhex(OPERATOR.address[2:])
 
-    def vouched(*files: Path, under: Domain = domain, **more: Any) -> tuple[bytes, ...]:
+    def vouched(
+        *files: Path, under: Domain = domain, of: ModelCommitment = COMMITTED, **more: Any
+    ) -> tuple[bytes, ...]:
         given = {"rpc": network.node.url, "court": file, "least_stake": "1"} | more
-        return vouched_signers(VouchOptions(vouched=list(files), **given), COMMITTED, LANE, under, NOW)
+        return vouched_signers(VouchOptions(vouched=list(files), **given), of, LANE, under, NOW)
 
     def refused(*files: Path, **more: Any) -> str:
         with pytest.raises((AnswerProofError, NodeError)) as caught:
@@ -112,6 +116,14 @@ def test_who_has_a_stake_at_the_court_may_vouch_until_it_is_convicted(network):
 
     assert vouched(operator, other) == (own,)
     assert vouched(operator, registered=True) == (own,)
+    unserved = replace(COMMITTED, model_id=b"\x06" * 32)  # a model that the operator has no key registered for
+    stated = signed(network.folder, OPERATOR, domain, unserved)
+    assert vouched(stated, of=unserved) == (own,)
+    assert refused(stated, of=unserved, registered=True) == "vouched keys"
+    lie = replace(SignedStatement.read(operator).statement, commitment=bytes(32))
+    evidence = network.folder / "evidence"  # a key that contradicts itself is left out, whatever stake it has
+    evidence.write_bytes(operator.read_bytes() + SignedStatement.by(bytes(OPERATOR.key), lie).dump())
+    assert refused(operator, contradiction=[evidence]) == "vouched keys"
     assert refused(other) == "vouched keys"  # it is at no court, whatever it signs
     assert refused(other, signer=[FISHERMAN.address[2:]]) == "vouched keys"
     assert refused(operator, least_stake="1.000000000000000001") == "vouched keys"
