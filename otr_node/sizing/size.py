@@ -95,7 +95,8 @@ def what_breaks(scenario: Scenario, terms: NetworkTerms) -> list[tuple[str, str,
         "H6 freeze": stake(detection, flow.pending),
         "H7": stake(drawn) if terms.fishermen else "nothing changes: no fisherman is counted here",
         "H10": f"a cheat that gains more than {terms.safe_usd:,.4g} USD beyond the compute saved pays",
-        "H12": "who judges or proves breaks with the operators: no conviction, so none of these numbers holds",
+        "H12": "in a break of the platform nobody is convicted, so that all that is answered until the patch is lost; "
+        "outside a break the terms still deter",
     }
     formulas["H8"] = formulas["H7"]
     rows = []
