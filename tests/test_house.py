@@ -64,16 +64,15 @@ BUDGETS = {
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the profile of a
     # deployment, whose numbers have to fit together, 90; the judge of the lane of tensor-core blocks and the
     # contract of its fp32 steps, 930
-    # what is lost for a false word about a commitment, as a contract, 125
-    "otr_core/dispute": 5155,
+    "otr_core/dispute": 5030,
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
     # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
     # equality without its table, 51; signed statements of commitments with the policy that asks for them, and judges
     # of terms that name one, 109; signers that are left out, and evidence against one, 12;
     # places of code words alone, and columns combined at once, 22
-    # what is lost for a false word about a commitment, 108
-    "otr_core/spotcheck": 2984,
+    # what is lost for a false word about a commitment, in Python and as a contract, 238
+    "otr_core/spotcheck": 3114,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -114,7 +113,7 @@ BUDGETS = {
     # what a full disk or a killed process leaves of a conversion, 41
     # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
     # with their report, 4
-    "otr_node": 16551,
+    "otr_node": 16553,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before

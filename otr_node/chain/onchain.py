@@ -75,16 +75,17 @@ def deploy_arbiter(chain: AnyChain, first: str, second: str, sender: str | None 
     return chain.deploy(compile_vyper(FOLDER / "arbiter.vy"), first, second, sender=sender)[0].address
 
 
-def standing_contract(chain: AnyChain, name: str, address: str, *args: Any) -> Contract:
-    """A contract that stands at ``address``, compiled from the sources here for these arguments.
+def standing_contract(chain: AnyChain, source: Path, address: str, *args: Any) -> Contract:
+    """A contract that stands at ``address``, compiled from a source here for these arguments.
 
     Raises:
         NodeError: ``contract``: other code stands there, or none.
     """
-    contract = compile_vyper(FOLDER / f"{name}.vy")
+    contract = compile_vyper(source)
     expected, found = chain.runtime_of(contract, *args, address=address), chain.code(address)
     if found != expected:
-        said = f"code of hash {keccak(found).hex()} for the {name} at {address}" if found else f"no code at {address}"
+        what = f"code of hash {keccak(found).hex()} for the {source.stem}" if found else "no code"
+        said = f"{what} at {address}"
         raise NodeError("contract", said, f"{keccak(expected).hex()}, what these sources and terms make")
     return replace(contract, address=address)
 
@@ -168,7 +169,7 @@ class ChainCourt:
     def _attach(self, stands: Deployment) -> None:
         self.block = stands.block
         for name, args in self._made_with(stands.registry, stands.court, stands.table).items():
-            setattr(self, name, standing_contract(self.chain, name, getattr(stands, name), *args))
+            setattr(self, name, standing_contract(self.chain, FOLDER / f"{name}.vy", getattr(stands, name), *args))
 
     def attach_judge(self, model_id: bytes, address: str, trees: CommittedModel) -> None:
         """Use the judge at ``address`` for a model that is known here.
@@ -187,9 +188,9 @@ class ChainCourt:
                     at = str(self.chain.call(judge, f"JUDGE_OF_{step.upper()}"))
                 except ChainError as error:
                     raise NodeError("contract", f"code at {address} that names no {step}", f"a {name}") from error
-                standing_contract(self.chain, step, at)
+                standing_contract(self.chain, FOLDER / f"{step}.vy", at)
                 args = (*args, at)
-        self.judges[model_id] = standing_contract(self.chain, name, address, *args)
+        self.judges[model_id] = standing_contract(self.chain, FOLDER / f"{name}.vy", address, *args)
 
     @property
     def contracts(self) -> tuple[Contract, ...]:

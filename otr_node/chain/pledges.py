@@ -11,13 +11,15 @@ from otr_core.encoding import canonical_json, parse_canonical
 from otr_core.errors import ChainError, MoveError, NodeError, OtrError, in_file
 from otr_core.files import read_input
 from otr_core.poea.order import Document, Domain, type_hash
+from otr_core.spotcheck import contracts
 from otr_core.spotcheck.proof.pledges import Pledge, PledgeTerms, announcement
 from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement
 from otr_node.chain.evm import compile_vyper
 from otr_node.chain.interface import AnyChain, Contract
-from otr_node.chain.onchain import FOLDER, NOBODY, Spent, standing_contract
+from otr_node.chain.onchain import NOBODY, Spent, standing_contract
 
 FORMAT = "otr-pledges/1"
+SOURCE = Path(contracts.__file__).parent / "pledges.vy"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class ChainPledges:
     def __post_init__(self) -> None:
         if self.stands.domain.chain_id != self.chain.id:
             raise NodeError("chain-id", f"{self.chain.id} behind --rpc", f"{self.stands.domain.chain_id}, the pledges'")
-        self.contract = standing_contract(self.chain, "pledges", _hex(self.stands.address), *self.stands.made_with)
+        self.contract = standing_contract(self.chain, SOURCE, _hex(self.stands.address), *self.stands.made_with)
 
     @classmethod
     def deploy(
@@ -101,7 +103,7 @@ class ChainPledges:
                 chain's first account.
         """
         about = domain, bytes(20), bytes.fromhex(arbiter[2:]), terms.notice_s, terms.reward_bps
-        made, receipt = chain.deploy(compile_vyper(FOLDER / "pledges.vy"), *PledgesAt(*about).made_with, sender=sender)
+        made, receipt = chain.deploy(compile_vyper(SOURCE), *PledgesAt(*about).made_with, sender=sender)
         spent = [Spent("deploy pledges", receipt.gas, receipt.calldata_bytes)]
         return cls(chain, PledgesAt(domain, bytes.fromhex(made.address[2:]), *about[2:]), spent)
 

@@ -42,10 +42,14 @@ struct Word:
     signature: Bytes[65]
 interface Pledges:
     def announce(digest: bytes32): nonpayable
+    def withdraw(): nonpayable
     def contradict(model_id: bytes32, lane: String[64], first: Word, second: Word, salt: bytes32): nonpayable
 @external
 def announce(at: address, digest: bytes32):
     extcall Pledges(at).announce(digest)
+@external
+def withdraw(at: address):
+    extcall Pledges(at).withdraw()
 @external
 def both(at: address, digest: bytes32, model_id: bytes32, lane: String[64], first: Word, second: Word, salt: bytes32):
     extcall Pledges(at).announce(digest)
@@ -180,6 +184,11 @@ def test_nobody_announces_and_shows_in_one_transaction(tmp_path):
     # One block later it may, and who announces again, its author or another, puts nothing off.
     pair.chain.transact(copyist, "both", at, digest, *shown, sender=THIEF.address)
     assert pair.at.pledge_of(NAMES[0]).lost_at
+    # It has no way to take ether: what it is owed stays owed.
+    owed = pair.chain.call(pair.at.contract, "credits", copyist.address)
+    with pytest.raises(ChainError, match="transfer"):
+        pair.chain.transact(copyist, "withdraw", at, sender=THIEF.address)
+    assert pair.chain.call(pair.at.contract, "credits", copyist.address) == owed > 0
 
 
 def test_a_pledge_comes_back_after_its_notice_and_is_lost_within_it():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ class Place:
     """A court with two arbiters on a node, whose accounts are files."""
 
     def __init__(self, node: Any, folder: Path, project: Any) -> None:
-        self.node, self.folder = node, folder
+        self.node, self.folder, self.calls = node, folder, itertools.count()
         for name, key in zip(NAMES, known_keys(len(NAMES)), strict=True):
             (folder / name).write_text(json.dumps(Account.encrypt(key.key, PASSWORD, kdf="pbkdf2", iterations=2)))
             (folder / name).chmod(0o600)
@@ -57,7 +58,7 @@ class Place:
 
     def act(self, who: str, call: str, *words: object, place: str = "pledges") -> Any:
         # A state of its own: a refused call's traceback keeps the other one open in this process.
-        state = self.folder / f"{len(list(self.folder.iterdir()))}.state"
+        state = self.folder / f"{next(self.calls)}.state"
         own = ("--rpc", self.node.url, "--key", self.folder / who, "--state", state)
         return self.run("pledge", call, *words, *own, f"--{place}", self.folder / place)
 
