@@ -184,6 +184,9 @@ def show_claims(
         say("data/claims.yaml: " + ("written again" if ledger.refresh(project.data) else "nothing to change"))
     grounds = Grounds(project.data)
     if stated:
+        beside = [text for text in stated if claim is not None and text.partition("=")[0] != claim]
+        if beside:
+            raise InputError(f"--stated: found {beside[0]!r} beside {claim}, expected a number of {claim}")
         _show_restated(project.data, grounds, stated, as_json)
         return
     if claim is None:

@@ -65,6 +65,7 @@ LINES = {
     "devnet --node ganache": "node",
     "reproduce --claim=": "L01 to L42",
     "claims --stated L09=nan": "--stated",
+    "claims L18 --stated L09=0.7": "L18",
     "bench trace --rounds -1": "rounds",
     f"bench lane --rounds {HUGE}": "rounds",
     f"bench serve --tokens {HUGE}": "tokens",
