@@ -18,7 +18,9 @@ from otr_core.lane.families import features
 from otr_node.lanes import load_model
 from otr_node.portable import load_portable
 from otr_paper.labs.families import write_config, write_family
+from tests.otr_node.test_families import folder
 
+__all__ = ["folder"]  # a fixture
 IDS = [int(i) for i in np.random.default_rng(3).integers(3, 96, 40)]
 #: Most that a logit may differ from the library's, in the portable and in the native lane. What a
 #: misread config does to these models is 0.1 and more.
@@ -60,19 +62,6 @@ def altered(source: Path, place: Path, change: dict[str, Any], dropped: tuple[st
     kept = {name: value for name, value in config.items() if name not in dropped}
     (place / "config.json").write_text(json.dumps({**kept, **change}))
     return place
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a family's checkpoint, written once."""
-    made: dict[str, Path] = {}
-
-    def find(name: str) -> Path:
-        if name not in made:
-            made[name] = write_family(tmp_path_factory.mktemp("family") / "m", name)
-        return made[name]
-
-    return find
 
 
 def by_transformers(place: Path) -> np.ndarray:
