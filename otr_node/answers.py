@@ -26,7 +26,7 @@ from otr_node.project import Project
 from otr_node.serve import serve
 
 LANES = {"native": "native-float32", "portable": "portable-1", "h100-bf16": "h100-bf16"}
-"""Lane as a user names it -> lane of the model's identity."""
+"""Lane as a user names it -> lane of the model's identity; portable-2 has the same name here."""
 
 
 DIGEST_READERS = "whoever may see the answer: it has no salts, so that anybody can confirm a guess with it"

@@ -32,7 +32,8 @@ def load_model(
 
     Args:
         folder: ``config.json``, safetensors weights, tokenizer and chat template.
-        lane: one of ``manifest.LANES``. device: as torch names it. threads: of each forward pass.
+        lane: one of ``manifest.LANES``; a portable one stands for the one that the family has.
+        device: as torch names it. threads: of each forward pass.
         drop_layers: decoder layers (0-based) left out: the layer-dropping downgrade attack.
         alter: replaces the tensors after loading and checking: re-quantised or tampered weights.
             Like dropped layers this changes ``model_id``, because what is hashed is what runs.

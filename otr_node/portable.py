@@ -42,7 +42,7 @@ from otr_node.model import ROWS_AT_ONCE
 from otr_node.rounding import Bounds, matrix_name, round_model
 from otr_node.tokenizer import ChatTokenizer
 
-LANE = "portable-1"
+LANE = Dims.lane
 
 _BLOCK = 256  # positions computed at once; bounds memory, changes no bit
 _FARTHEST = 2**32  # a distance of logits that weighs 0 at every temperature
@@ -88,7 +88,7 @@ class PortableModel:
 
     def configuration(self) -> dict[str, Any]:
         """Nothing but the lane: no other fact changes a bit."""
-        return {"lane": LANE}
+        return {"lane": self.dims.lane}
 
 
 def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, **variant: Any) -> PortableModel:
@@ -114,7 +114,7 @@ def load_portable(folder: Path | str, *, device: str = "cpu", threads: int = 1, 
     architecture, tensors = open_variant(checkpoint, **variant)
     with torch_threads(threads):
         matrices, bounds, commitment = round_model(architecture, tensors, form)
-    manifest = make_manifest(checkpoint, architecture, LANE, commitment)
+    manifest = make_manifest(checkpoint, architecture, Dims.of(architecture).lane, commitment)
     return PortableModel(architecture, manifest, checkpoint.tokenizer, matrices, bounds, threads, form)
 
 

@@ -183,9 +183,10 @@ def _turned_first(size: int, turned: int) -> list[int]:
 _PAIRS = {
     "self_attn.v_proj": "self_attn.o_proj",
     "self_attn.q_proj": "self_attn.k_proj",
+    "self_attn.q_norm": "self_attn.k_norm",
     "mlp.up_proj": "mlp.down_proj",
 }
-"""Matrices of which one may be multiplied and the other divided by any number: the decoder stays the
+"""Tensors of which one may be multiplied and the other divided by any number: the decoder stays the
 same function, but fixed point would not serve it as well."""
 _KEPT = 2.0**-5, 2.0**2
 """Ratios of the largest magnitudes of such a pair at which nothing is changed."""
@@ -195,20 +196,25 @@ def balance(a: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, float]:
     """Powers of two by which tensors are multiplied before they are rounded, by their names; 1 for
     those that are not there.
 
-    Where a pair's magnitudes lie far apart, the ratio comes to between 1/8 and 1/2. Only powers of
-    two and largest magnitudes enter, which every machine finds alike.
+    Where a pair's magnitudes lie far apart, the ratio comes to between 1/8 and 1/2. Norms of queries
+    and keys are always brought together, so that what they give has the same magnitude, within a
+    factor of two, and loses the same when it is rounded. Only powers of two and largest magnitudes
+    enter, which every machine finds alike.
     """
     factors: dict[str, float] = {}
     parts = {part.name: part for layer in range(a.layers) for part in _layer_parts(a, layer)}
     for layer in range(a.layers):
         for names in _PAIRS.items():
-            if names[0] == "self_attn.q_proj" and a.head_norms:
-                continue  # the norm between the two takes any factor away
+            norms = names[0] == "self_attn.q_norm"
+            if names[0] == ("self_attn.q_proj" if a.head_norms else "self_attn.q_norm"):
+                continue  # a norm between queries and matrices takes any factor away
             first, second = (f"model.layers.{layer}.{name}.weight" for name in names)
             ours, theirs = (_largest(*_values(a, tensors, parts[name])) for name in (first, second))
             ratio = ours / theirs if ours and theirs else 1.0
-            if not _KEPT[0] <= ratio < _KEPT[1]:
-                half = (-1 - math.frexp(ratio)[1]) // 2
+            if norms:
+                ratio *= _score_factor(a)
+            if norms or not _KEPT[0] <= ratio < _KEPT[1]:
+                half = ((1 if norms else -1) - math.frexp(ratio)[1]) // 2
                 factors |= {first: 2.0**half, second: 2.0**-half}
     return factors
 

@@ -136,7 +136,7 @@ class Dims:
     logit_cap: int = 0
     gelu: bool = False
 
-    lane: ClassVar[str] = "portable-1"
+    lane: ClassVar[str] = bits.PORTABLE[0]
     """The lane whose programs these are."""
 
     @classmethod
@@ -153,7 +153,8 @@ class Dims:
         queries, keys = a.heads * a.head_dim, a.kv_heads * a.head_dim
         # Each head is normalised by itself, or all of them at once.
         own = {"head": (a.heads, a.kv_heads), "all": (1, 1), "": None}[a.head_norms]
-        return cls(
+        kind = cls if own is None else NormedDims
+        return kind(
             hidden=a.hidden,
             intermediate=a.intermediate,
             layers=a.layers,
@@ -295,6 +296,13 @@ class Dims:
     @property
     def table_leaves(self) -> int:
         return sum(self.tiles(n) for n in self.table_sizes().values())
+
+
+@dataclass(frozen=True)
+class NormedDims(Dims):
+    """Dimensions of a model whose queries and keys have norms."""
+
+    lane: ClassVar[str] = bits.PORTABLE[1]
 
 
 _PLAIN = tuple(name for name, field in Dims.__dataclass_fields__.items() if field.default is MISSING)

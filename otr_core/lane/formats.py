@@ -7,6 +7,11 @@ measured accuracy against fp32; whether a model fits in them is proven from its 
 
 from __future__ import annotations
 
+#: Names of the portable lane. ``portable-2`` is ``portable-1`` of models whose queries and keys have
+#: norms, the weights of which are brought together by a power of two before they are rounded
+#: (``otr_node.rounding.balance``); from there on both compute alike.
+PORTABLE = ("portable-1", "portable-2")
+
 # Scores, and what the down projection sums, stay below this in every model: the score of a place that
 # is not there lies beyond. Other sums may be as large as int64 holds; those below this can be made in
 # float64 as well, which holds every integer up to 2^53.

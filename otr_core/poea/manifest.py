@@ -10,11 +10,13 @@ from typing import Any
 from otr_core.encoding import canonical_json, from_hex, json_object, tagged_json_hash
 from otr_core.errors import InputError, ModelError, reported_as
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.dims import Dims
+from otr_core.lane.formats import PORTABLE
 
 #: How inference is computed. *native* lanes are fast and not portable bit for bit, *portable* gives
-#: the same bits on any machine; the version counts changes of its arithmetic. *h100-bf16* names an
+#: the same bits on any machine, under the name that its family has (``lane.formats``). *h100-bf16* names an
 #: instruction of a tensor core and the order of its blocks: any machine can replay it to the bit.
-LANES = ("native-float32", "native-bfloat16", "portable-1", "h100-bf16")
+LANES = ("native-float32", "native-bfloat16", *PORTABLE, "h100-bf16")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ModelManifest:
 
     Raises:
         ModelError: a field of another type or form; a config that says more, less or something
-            else than the decoder it describes.
+            else than the decoder it describes; a portable lane that its family does not have.
     """
 
     weights_root: str
@@ -58,6 +60,9 @@ class ModelManifest:
                 if not _same(found, config[name]):
                     raise ModelError(f"model manifest config {name}: found {found!r}, expected {config[name]!r}")
             canonical_json(config)  # infinite constants have no place in a document
+        if self.lane in PORTABLE and self.lane != (own := Dims.of(self._read(config)).lane):
+            expected = f"{own!r}, by which {config['model_type']} models are rounded"
+            raise ModelError(f"lane: found {self.lane!r}, expected {expected}")
         object.__setattr__(self, "config", config)  # nobody holds it to change it later
 
     @functools.cached_property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from otr_core import merkle
 from otr_core.errors import InputError, ProofError, ReceiptError
+from otr_core.lane.formats import PORTABLE
 from otr_core.poea.attested import appraise_evidence
 from otr_core.poea.document import ReceiptFile
 from otr_core.poea.message import Query, Response
@@ -52,7 +53,7 @@ CONTENT_CHECKS = {
 FRESHNESS = {"freshness": "the order's nonce was not accepted before"}
 """The last check, made where the verifier keeps a store of nonces."""
 
-_VALUE_BYTES = {"native-float32": 4, "native-bfloat16": 2, "portable-1": 4, "h100-bf16": 4}
+_VALUE_BYTES = {"native-float32": 4, "native-bfloat16": 2, **dict.fromkeys(PORTABLE, 4), "h100-bf16": 4}
 """Bytes of a value in the trace, by lane."""
 
 

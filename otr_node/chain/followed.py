@@ -27,7 +27,7 @@ from otr_core.dispute.records import Batch, Challenge, ChallengeStatus, StakedOp
 from otr_core.dispute.registry import Key
 from otr_core.dispute.state import RegisteredModel, Turn
 from otr_core.errors import MoveError, NodeError
-from otr_core.lane.dims import Dims
+from otr_core.lane.formats import PORTABLE
 from otr_core.lane.sampling import Decoding
 from otr_core.lane.tensor_program import TensorDims
 from otr_core.poea.order import Domain, Order
@@ -173,7 +173,7 @@ class Followed:
             return
         self._starting.add(number)  # the game is logged as it begins, too
         shown = self._call_behind(entry, number, ("open",))[1]
-        order, receipt = _order(self.court.domain, shown["order"]), _receipt(shown["receipt"])
+        order, receipt = _order(self.court.domain, shown["order"]), receipt_shown(shown["receipt"])
         self.opened[number] = order, receipt
         model, terms = self.court.models.get(order.model_id), self.court.terms
         game = None if model is None else open_game(order, receipt, model, terms.arity_bits, about["token"])
@@ -251,9 +251,9 @@ def _order(domain: Domain, words: Sequence[Any]) -> Order:
     return Order(domain=domain, decoding=Decoding(**how), **members)
 
 
-def _receipt(words: Sequence[Any]) -> Receipt:
+def receipt_shown(words: Sequence[Any]) -> Receipt:
     """The receipt whose struct was shown; one that opens a game has a lane that is judged."""
     members = dict(zip((path for _, _, path in Receipt.members), words, strict=True))
     finish = FINISHES[members.pop("finish_number")]
-    lanes = {keccak(text=own.lane): own.lane for own in (Dims, TensorDims)}
+    lanes = {keccak(text=lane): lane for lane in (*PORTABLE, TensorDims.lane)}
     return Receipt(**{**members, "finish": finish, "lane": lanes[members["lane"]]})

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from otr_core.errors import AccuracyError
 from otr_node import rounding
@@ -151,6 +152,42 @@ def test_without_its_scales_fixed_point_would_change_choices(pair, power, tmp_pa
     plain = load_portable(folder).session().feed_batch([IDS], all_logits=True)[0].numpy()
     monkeypatch.setattr(rounding, "balance", lambda a, tensors: {})
     other = load_portable(folder, alter=lambda tensors: rescaled(tensors, power, pair))
+    found = other.session().feed_batch([IDS], all_logits=True)[0].numpy()
+    assert (found.argmax(-1) != plain.argmax(-1)).any()
+
+
+def turned(tensors: dict, power: int, plus: float) -> dict:
+    """The same function: the weights of the queries' norms times 2^power, those of the keys' divided by it."""
+    powers = {"self_attn.q_norm": power, "self_attn.k_norm": -power}
+    own = {name: powers.get(name.removesuffix(".weight").split(".", 3)[-1], 0) for name in tensors}
+    return {
+        name: ((value.double() + plus) * 2.0 ** own[name] - plus).to(value.dtype) if own[name] else value
+        for name, value in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("power", [-12, -8, -1, 1, 8, 12])
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "olmo2"])
+def test_rescaling_the_norms_of_queries_and_keys_changes_no_choice(name, power, tmp_path):
+    folder, plus = write_family(tmp_path / "m", name), 1.0 * (name == "gemma3")
+    # what transformers chooses for the very checkpoint that is rounded
+    native = load_native(folder, alter=lambda tensors: turned(tensors, power, plus)).module
+    with torch.no_grad():
+        expected = native(input_ids=torch.tensor([IDS])).logits[0].numpy()
+    other = load_portable(folder, alter=lambda tensors: turned(tensors, power, plus))
+    found = other.session().feed_batch([IDS], all_logits=True)[0].numpy()
+    assert (found.argmax(-1) == expected.argmax(-1)).all()
+    assert np.abs(found / 2**16 - expected).max() < 0.01  # as without rescaling: 0.003 at most
+    if not plus:  # 1 + w is rounded in the checkpoint itself
+        assert other.manifest.weights_root == load_portable(folder).manifest.weights_root
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "olmo2"])
+def test_without_their_balance_such_norms_would_change_choices(name, tmp_path, monkeypatch):
+    folder, plus = write_family(tmp_path / "m", name), 1.0 * (name == "gemma3")
+    plain = load_portable(folder).session().feed_batch([IDS], all_logits=True)[0].numpy()
+    monkeypatch.setattr(rounding, "balance", lambda a, tensors: {})
+    other = load_portable(folder, alter=lambda tensors: turned(tensors, -12, plus))
     found = other.session().feed_batch([IDS], all_logits=True)[0].numpy()
     assert (found.argmax(-1) != plain.argmax(-1)).any()
 

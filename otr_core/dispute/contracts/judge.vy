@@ -76,9 +76,9 @@ GELU_CUBIC: constant(int256) = 74821
 ZERO24: constant(Bytes[24]) = x"000000000000000000000000000000000000000000000000"
 ZERO28: constant(Bytes[28]) = x"00000000000000000000000000000000000000000000000000000000"
 
-# Name of the lane, and digest of its only configuration (otr_core/dispute/registry.py).
-LANE: constant(bytes32) = keccak256("portable-1")
-CONFIGURATION: constant(bytes32) = 0xaf6f081fa88e0e78f251c1f3e6566ec8817017fe13a7a1420972bb940cbcab44
+# Digests of the only configuration of portable-1 and portable-2 (otr_core/dispute/registry.py).
+PLAIN: constant(bytes32) = 0xaf6f081fa88e0e78f251c1f3e6566ec8817017fe13a7a1420972bb940cbcab44
+NORMED: constant(bytes32) = 0xef6af455642c7f52c736766f06c68d4aeddf9afcc62a9cd30b26aab4875c8e61
 
 MOST_TILE: constant(uint256) = 256  # values of 8 bytes, all of which one opening holds
 
@@ -93,6 +93,8 @@ HEAD_COUNT: immutable(uint256)
 KV_COUNT: immutable(uint256)
 POSITIONS: immutable(uint256)
 LAYER_SIZE: immutable(uint256)  # operators of a layer's program
+LANE: immutable(bytes32)  # hash of the lane's name
+CONFIGURATION: immutable(bytes32)
 STOPS: immutable(uint256[16])  # token ids that end an answer
 WEIGHTS_ROOT: immutable(bytes32)
 TABLES_ROOT: immutable(bytes32)
@@ -129,6 +131,9 @@ def __init__(words: uint256[83], weights_root: bytes32, tables_root: bytes32, st
     KV_COUNT = words[KV_HEADS]
     POSITIONS = words[CONTEXT]
     LAYER_SIZE = words[LAYER_PROGRAM]
+    # The lane of models whose queries and keys have norms has a name of its own.
+    LANE = keccak256("portable-2") if words[NORMS + 5] > 0 else keccak256("portable-1")
+    CONFIGURATION = NORMED if words[NORMS + 5] > 0 else PLAIN
     WEIGHTS_ROOT = weights_root
     TABLES_ROOT = tables_root
 
@@ -289,7 +294,7 @@ def trace_shape() -> (uint256, uint256, uint256, uint256):
     return LAYER_COUNT, 4 * WIDTH, 4 * KV_COUNT * T, POSITIONS
 
 
-@pure
+@view
 @external
 def lane() -> (bytes32, bytes32):
     """Hash of the lane's name, and digest of its only configuration."""

@@ -35,8 +35,12 @@ def adverse(name: str) -> tuple[dict[str, float], dict[str, object]]:
     return {
         # All in one direction: a raw stream's sums grow with int32 values. They wrap to another sign.
         "olmo2": ({"embed_tokens": 60000.0, "gate_proj": 28000.0, "up_proj": 1.0, "down_proj": 1.0}, {}),
-        # One value in a head carries it all, so that its norm makes it as long as the head.
-        "qwen3": ({"self_attn.k_proj": 1.0, "self_attn.k_norm": 32767.0}, {"head_dim": 64}),
+        # One value in a head carries it all, so that its norm makes it as long as the head. Queries are as large,
+        # but for a bit: nothing that keys could be balanced with.
+        "qwen3": (
+            {"self_attn.k_proj": 1.0, "self_attn.q_norm": 57_000.0, "self_attn.k_norm": 20_000.0},
+            {"head_dim": 64},
+        ),
         # A row that just fits, and a bias on top of it; nothing that it could be balanced with.
         "qwen2": ({"embed_tokens": 1.0, "v_proj.weight": 1900.0, "o_proj": 0.0, "v_proj.bias": 32767.0}, {}),
         "gemma2": ({"self_attn.q_proj": 5.0, "self_attn.k_proj": 5.0}, {"attn_logit_softcapping": 2.0**17}),
