@@ -112,17 +112,19 @@ class ModelTrees:
         size = 4 * self.dims.tile
         for matrix, layer in self._matrices():
             packed = self.matrix(matrix, layer)
+            across = 4 * packed.shape[1]
             for first in range(0, packed.shape[0], _ROWS):
                 data = packed.dense(first, min(first + _ROWS, packed.shape[0])).astype(">i4").tobytes()
-                for at in range(0, len(data), size):
-                    yield leaf_hash(data[at : at + size])
+                for row in range(0, len(data), across):
+                    for at in range(row, row + across, size):
+                        yield leaf_hash(data[at : min(at + size, row + across)])
 
     def _range(self, first: int, end: int) -> Iterator[bytes]:
         """Leaf data ``first`` up to ``end``, or to the last."""
         at = 0
         for matrix, layer in self._matrices():
             rows, columns = self.dims.matrix_shape(matrix)
-            chunks = columns // self.dims.tile
+            chunks = self.dims.tiles(columns)
             for index in range(max(first, at), min(end, at + rows * chunks)):
                 yield self._leaf(matrix, layer, *divmod(index - at, chunks))
             at += rows * chunks
@@ -141,15 +143,16 @@ def commit_model(model: PortableModel | TensorModel) -> ModelTrees:
     """The trees of a model whose lane can be disputed (SmolLM2: 2.5 million leaves, about 5 CPU s).
 
     Raises:
-        ModelError: a width is not a multiple of the head's, so that rows do not divide into tiles.
+        ModelError: of the lane h100-bf16, a width is not a multiple of the head's, so that rows do not
+            divide into tiles.
     """
     a = model.architecture
-    if any(width % a.head_dim for width in (a.hidden, a.intermediate)) or PIECE_VALUES % a.head_dim:
-        raise ModelError(
-            f"widths {a.hidden}, {a.intermediate}: expected multiples of head_dim {a.head_dim}, "
-            f"and head_dim a part of {PIECE_VALUES}"
-        )
     if isinstance(model, TensorModel):
+        if any(width % a.head_dim for width in (a.hidden, a.intermediate)) or PIECE_VALUES % a.head_dim:
+            raise ModelError(
+                f"widths {a.hidden}, {a.intermediate}: expected multiples of head_dim {a.head_dim}, "
+                f"and head_dim a part of {PIECE_VALUES}"
+            )
         return _commit_words(model)
     sides = [np.concatenate([np.array(cosines), np.array(sines)], axis=1) for cosines, sines in turns(a, a.context)]
     tables = {

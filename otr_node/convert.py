@@ -25,6 +25,7 @@ from otr_node.quiet import quiet_transformers
 
 _FORMAT = "otr-conversion/1"
 _RECORD = "conversion.json"
+_WRITTEN = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 _TOKENIZER_FACTS = ("tokenizer_class", "bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -39,7 +40,8 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
         report: gets one line when a conversion starts and one when it is done.
 
     Raises:
-        ModelError: not a GGUF file that holds a plain Llama decoder.
+        ModelError: not a GGUF file that holds a plain Llama decoder; or the record of an earlier
+            conversion says nothing of a file that each has.
         HashMismatchError, MissingDataError: an earlier conversion was truncated or altered.
         InputError: the folder cannot be written, or the disk is full.
     """
@@ -49,7 +51,10 @@ def convert_gguf(gguf: Path, folder: Path, *, report: Callable[[str], None] = la
             what = str(folder / _RECORD)
             record = json_object(parse_json((folder / _RECORD).read_bytes(), what=what), what=what)
             if (record.get("format"), record.get("gguf_sha256")) == (_FORMAT, source):
-                for name, digest in json_object(record.get("files"), what=f"files of {what}").items():
+                files = json_object(record.get("files"), what=f"files of {what}")
+                if missing := ", ".join(sorted(_WRITTEN - files.keys())):
+                    raise ModelError(f"{what}: found no hash of {missing}, expected one; rm -r {folder}")
+                for name, digest in files.items():
                     check_sha256(folder / name, digest, mend=f"rm -r {folder} && otr data fetch")
                 return folder
         report(f"converting {gguf.name} to safetensors (once, about half a minute) …")

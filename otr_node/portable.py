@@ -371,7 +371,8 @@ def chosen_token(logits: np.ndarray, temperature_milli: int, drawn: int) -> int:
 def sampling_weights(logits: np.ndarray, temperature_milli: int) -> Int64:
     """Each token's weight in the draw, int64: 2^−x of its distance to the largest logit over the
     temperature."""
-    # Cut first: the product with the factor would leave int64.
+    # Cut first: the product with the factor would leave int64. The distance does not: logits stay below
+    # the bound of their sums, 2^62 (``rounding.check_bounds``).
     below = np.minimum((logits.max() - logits).astype(np.int64), _FARTHEST)
     index = below * bits.TEMPERATURE_FACTOR // (temperature_milli << bits.TEMPERATURE_SHIFT)
     return twins.looked_up(EXP2, index)

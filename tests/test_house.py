@@ -45,29 +45,31 @@ BUDGETS = {
     # pledges of who vouches for a commitment, in Python and on chain, 234
     # configs read as transformers reads them, or refused, 21
     # dates that exist, answers that can be counted, 13
-    # the portable lane of models whose queries and keys have norms, under a name of its own, 20
-    "otr_core": 16085,
+    # the portable lane of models whose queries and keys have norms, under a name of its own, 20; heads and rows
+    # that divide nothing, 10
+    "otr_core": 16095,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
     # blocks of which rounding leaves nothing, told apart, 7
     # entries of a config that transformers reads otherwise than they look, each refused or followed, 23
-    # a second name of the lane, 7
-    "otr_core/lane": 1964,
+    # a second name of the lane, 5, and keys in two pieces, 4
+    "otr_core/lane": 1966,
     # machines as a whole, AMD's reports, policies that name what they expect and waive, and files that
     # messages name and threads share; what is the same in many appraisals is computed once; the one form of
     # a manifest's signature, judged here because a library for all forms parsed each manifest five times, 60
     "otr_core/attestation": 2663,
     # order, statement, the checks against both, and the seam to evidence of hardware
-    # a lane that the family does not have, 5
-    "otr_core/poea": 1305,
+    # a lane that the family does not have, 4
+    "otr_core/poea": 1304,
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
     # a class of platforms for each batch, two keys of an arbiter, a last second for duties; the profile of a
     # deployment, whose numbers have to fit together, 90; the judge of the lane of tensor-core blocks and the
     # contract of its fp32 steps, 930
-    "otr_core/dispute": 5030,
+    # a second name of the lane, and keys in two pieces, 10
+    "otr_core/dispute": 5040,
     # of it the verifier of whole answers with its gadgets, 1,370, drawn ones among them; the protocol from a
     # signed receipt to a verdict, and its messages as canonical JSON, 400; the same proof for a verifier who
     # holds a commitment to the model, 220; large arrays of its field by parts, tables by halves, and a sum of
@@ -116,8 +118,8 @@ BUDGETS = {
     # what a full disk or a killed process leaves of a conversion, 41
     # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
     # with their report, 4
-    # norms of queries and keys, brought together, 6
-    "otr_node": 16560,
+    # norms of queries and keys, brought together, 6; rows of no whole tiles, and a record that leaves out a file, 5
+    "otr_node": 16565,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -163,7 +165,8 @@ BUDGETS = {
     # what an H100 gave: hunted, timed, answered, drawn again without it, and shown, 390
     # sweeps that outlive their workers, and prices that have dates, 28
     # a number of another claim than the one that is asked for, 3
-    "otr_paper": 26460,
+    # families whose heads divide neither a piece nor a row, 10
+    "otr_paper": 26470,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6
@@ -175,7 +178,8 @@ BUDGETS = {
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140; lies and games in
     # the lane h100-bf16, 35; a prover with one place of its witness changed, read while it proves, 175;
     # provers whose lies cancel, who run other weights or tokens, or replace a message, 381
-    "otr_paper/labs": 5496,
+    # families whose heads divide neither a piece nor a row, 10
+    "otr_paper/labs": 5506,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes

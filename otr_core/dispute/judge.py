@@ -80,8 +80,9 @@ class OpeningsReader:
 
     def weights(self, matrix: Matrix, row: int, chunk: int) -> Sequence[int]:
         index = self.d.weight_leaf(matrix, self.place.layer, row, chunk)
-        data = self._open(4 * self.d.tile, ((index, self.d.weight_leaves),), self.weights_root)
-        return struct.unpack(f">{self.d.tile}i", data)
+        count = min(self.d.tile, self.d.matrix_shape(matrix)[1] - chunk * self.d.tile)
+        data = self._open(4 * count, ((index, self.d.weight_leaves),), self.weights_root)
+        return struct.unpack(f">{count}i", data)
 
     def table(self, table: Table, entry: int) -> int:
         return self._table_tile(table, entry)[entry % self.d.tile]

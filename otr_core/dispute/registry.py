@@ -38,7 +38,7 @@ def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
     """Whether the contracts can hold every place, tile and opening of a model's disputes.
 
     Without it the honest side of some dispute has no move that the contract takes, and loses by its
-    clock: a tile of 512 values is longer than an opening, one of 96 does not divide a piece, and a
+    clock: a tile of 512 values is longer than an opening, an odd one has no halves to turn, and a
     number that has more bits than its place in a packed word would be another number. What ends an
     answer is of the vocabulary.
     """
@@ -49,21 +49,21 @@ def judgeable(d: Dims, stop_ids: Sequence[int] = ()) -> bool:
     if isinstance(d, TensorDims) and not _whole_blocks(d):
         return False
     small = min(counts) > 0 and all(0 <= each < 2**62 for each in (*counts, d.score_cap, d.logit_cap))
-    if not small or not 2 <= d.tile <= MOST_TILE or PIECE_VALUES % d.tile:
+    if not small or not 2 <= d.tile <= MOST_TILE or d.tile % 2 or d.heads % d.kv_heads:
         return False
-    whole = d.hidden % d.tile == d.intermediate % d.tile == d.heads % d.kv_heads == 0
     longest = max(d.hidden + d.tile, 2 * d.intermediate, d.vocab, d.heads * (d.context + d.tile))
     packed = longest // d.tile < 2**24 and d.layers * d.context < 2**32 and (d.sliding | d.second_turns) < 2**256
-    return (
-        whole
-        and packed
-        and all(0 <= norm.epsilon < 2**62 and 0 <= norm.numerator < 2**52 and 0 <= norm.drop < 64 for norm in norms)
+    return packed and all(
+        0 <= norm.epsilon < 2**62 and 0 <= norm.numerator < 2**52 and 0 <= norm.drop < 64 for norm in norms
     )
 
 
 def _whole_blocks(d: TensorDims) -> bool:
     """Whether each step of the lane ``h100-bf16`` reads four openings at most, of places that fit."""
     terms, longest = BF16_BLOCK.terms, d.kv * (d.context + d.tile)  # the values by column
+    # Its rows are whole tiles, and no key lies in two pieces.
+    if PIECE_VALUES % d.tile or d.hidden % d.tile or d.intermediate % d.tile:
+        return False
     fits = d.tile >= LEAST_TILE and d.hidden % terms == d.intermediate % terms == 0
     # A product of one block is judged with what it is added to: five openings where it takes two tiles.
     fits = fits and (d.tile >= terms or terms not in (d.heads * d.tile, d.intermediate))

@@ -266,18 +266,18 @@ class Dims:
 
     def weight_leaf(self, matrix: Matrix, layer: int, row: int, chunk: int) -> int:
         """Index in the weight tree of ``chunk`` (tile of columns) of a row."""
-        counts = {m: rows * (columns // self.tile) for m in Matrix for rows, columns in [self.matrix_shape(m)]}
+        counts = {m: rows * self.tiles(columns) for m in Matrix for rows, columns in [self.matrix_shape(m)]}
         per_layer = sum(counts[m] for m in Matrix if m >= Matrix.QKV)
         before = sum(counts[m] for m in Matrix if m < min(matrix, Matrix.QKV))
         if matrix >= Matrix.QKV:
             before += layer * per_layer + sum(counts[m] for m in Matrix if Matrix.QKV <= m < matrix)
-        return before + row * (self.matrix_shape(matrix)[1] // self.tile) + chunk
+        return before + row * self.tiles(self.matrix_shape(matrix)[1]) + chunk
 
     @property
     def weight_leaves(self) -> int:
         last = self.layer_matrices[-1]
         rows, columns = self.matrix_shape(last)
-        return self.weight_leaf(last, self.layers - 1, rows - 1, columns // self.tile - 1) + 1
+        return self.weight_leaf(last, self.layers - 1, rows - 1, self.tiles(columns) - 1) + 1
 
     def table_sizes(self) -> dict[Table, int]:
         """Entries of each table; rotary holds per position the cosines, then the sines, and where

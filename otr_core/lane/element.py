@@ -158,8 +158,8 @@ class Element:
         """(head, position looked at) of an element of scores or of what is made of them."""
         return divmod(self.number, self.d.padded(self.place.position + 1))
 
-    def group_row(self, row: int, head: int, position: int, own: int) -> Sequence[int]:
-        """The key or value, (tile,), that ``head`` sees at a position.
+    def group_row(self, row: int, head: int, position: int, own: int, only: int | None = None) -> Sequence[int]:
+        """The key or value, (tile,), that ``head`` sees at a position, or of it ``only`` one number.
 
         This position's is a result of the same program. Earlier ones are read from the trace, which
         holds them for good; whoever doubts one disputes it at its own position.
@@ -167,14 +167,19 @@ class Element:
         Args:
             row: of a trace leaf: 1 for keys, 2 for values.
             own: this position's first tile of keys or values in the operator's second source.
+            only: the number that is wanted. Of a row that lies in two pieces one is then read.
         """
         # query heads that share a key and a value
         group = head // (self.d.heads // self.d.kv_heads)
+        wanted = range(self.d.tile) if only is None else range(only, only + 1)
         if position == self.place.position:
-            return self.tile(1, own + group)
-        first = group * self.d.tile
-        piece = self.read.piece(position, self.place.layer, self.d.piece_of(row, first))
-        return piece[first % PIECE_VALUES : first % PIECE_VALUES + self.d.tile]
+            return self.tile(1, own + group)[wanted.start : wanted.stop]
+        first, end = group * self.d.tile + wanted.start, group * self.d.tile + wanted.stop
+        found: list[int] = []
+        for begin in range(first - first % PIECE_VALUES, end, PIECE_VALUES):
+            piece = self.read.piece(position, self.place.layer, self.d.piece_of(row, begin))
+            found += piece[max(first - begin, 0) : end - begin]
+        return found
 
 
 def program(d: Dims, target: int, position: int, temperature_milli: int) -> tuple[Operator, ...]:

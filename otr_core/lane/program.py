@@ -270,13 +270,13 @@ def _sized(lines: tuple[_Line, ...], d: Dims, rows: int, width: int, seen: int) 
         shift = 0
         if line.matrix is not None:
             outputs, inputs = d.matrix_shape(line.matrix)
-            length, steps = (outputs, inputs // d.tile) if line.kind == Kind.DOT else (inputs, 1)
+            length, steps = (outputs, d.tiles(inputs)) if line.kind == Kind.DOT else (inputs, 1)
             shift = line.matrix.shift - line.raw * (bits.NORMED - bits.RESIDUAL)
         elif line.kind == Kind.ROTATE:
             length, steps = (d.kv if line.norm == KEY else heads), 1
         elif line.kind in (Kind.PEAK, Kind.SQUARES, Kind.FACTOR, Kind.NORM):
             norm = d.norm(line.norm)
-            length, steps = norm.rows, (1 if line.kind == Kind.FACTOR else norm.width // d.tile)
+            length, steps = norm.rows, (1 if line.kind == Kind.FACTOR else d.tiles(norm.width))
             if line.kind == Kind.NORM:
                 # a one and zeros, which the biases are multiplied with
                 length, steps = norm.rows * norm.width + (d.biased and line.name == BIASED) * d.tile, 1

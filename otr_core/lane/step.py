@@ -312,8 +312,8 @@ def _mix(at: Element, step: int, before: Accumulator) -> Accumulator:
     head, column = divmod(at.number, at.d.tile)
     weight = at.value(0, head * at.d.padded(at.place.position + 1) + step)
     # In QKV the values come last.
-    row = at.group_row(2, head, step, own=at.d.heads + at.d.kv_heads)  # (tile,)
-    return before[0] + weight * row[column], 0
+    (x,) = at.group_row(2, head, step, own=at.d.heads + at.d.kv_heads, only=column)
+    return before[0] + weight * x, 0
 
 
 def _mix_finish(at: Element, last: Accumulator) -> int:

@@ -55,6 +55,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "phi3",
         {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
     ),
+    # A key lies in two pieces of the trace, and the last tile of an inner row is shorter.
+    "phi3, heads of 96": (
+        "phi3",
+        {
+            **_WIDE_HEAD,
+            **{"head_dim": 96, "hidden_size": 192, "num_attention_heads": 4, "num_key_value_heads": 4},
+            **{"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
+        },
+    ),
+    # as Gemma 3 1B, whose width is four heads and a half
+    "gemma3, half a head over": ("gemma3_text", {"hidden_size": 72, "tie_word_embeddings": True}),
+    "qwen2, half a head over": ("qwen2", {"hidden_size": 72, "intermediate_size": 100}),
     "olmo2": ("olmo2", {}),
     "smollm3": ("smollm3", {}),
     "granite": (

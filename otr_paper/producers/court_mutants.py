@@ -48,7 +48,6 @@ MODULES = tuple(
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("court.vy", "not b.closed"): "open: a challenge committed in a batch's window is late before the batch can close",
     ("court.vy", "draw < self.draw_count"): "a draw that never came has the time 0, which is before every batch",
-    ("judge.vy", "tile <= MOST_TILE"): "no larger tile divides the 256 values of a piece",
     ("judge.vy", "kind == TEMPER"): "every other kind that the words of a program name has returned above",
     ("table.vy", "s.height == 0"): "expand_token: above the leaves none is singled out, and leaf 0 is the prompt's",
 }

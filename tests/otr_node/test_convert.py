@@ -68,8 +68,10 @@ def converted(tmp_path: Path) -> tuple[Path, Path]:
     gguf, folder = tmp_path / "m.gguf", tmp_path / "m"
     gguf.write_bytes(b"GGUF")
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    files = {"config.json": sha256_file(folder / "config.json")}
+    names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    for name in names:
+        (folder / name).write_text("{}")
+    files = {name: sha256_file(folder / name) for name in names}
     record = {"format": "otr-conversion/1", "gguf_sha256": sha256_file(gguf), "files": files}
     (folder / "conversion.json").write_text(json.dumps(record))
     return gguf, folder
@@ -83,6 +85,18 @@ def test_altered_or_missing_parts_are_named(converted: tuple[Path, Path]) -> Non
         convert_gguf(gguf, folder)
     (folder / "config.json").unlink()
     with pytest.raises(MissingDataError, match=r"config.json"):
+        convert_gguf(gguf, folder)
+
+
+@pytest.mark.parametrize(
+    "left_out", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", ""]
+)
+def test_a_record_that_leaves_out_a_file_is_refused(left_out: str, converted: tuple[Path, Path]) -> None:
+    gguf, folder = converted
+    record = json.loads((folder / "conversion.json").read_bytes())
+    record["files"] = {name: digest for name, digest in record["files"].items() if left_out not in ("", name)}
+    (folder / "conversion.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=rf"conversion\.json: found no hash of .*{left_out}.*, expected one"):
         convert_gguf(gguf, folder)
 
 

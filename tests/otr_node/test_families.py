@@ -14,11 +14,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from otr_core import merkle
 from otr_core.dispute.judge import verdict
 from otr_core.dispute.openings import Openings
 from otr_core.dispute.words import judge_words
 from otr_core.errors import AnswerProofError, InputError, ModelError
 from otr_core.lane.architecture import Architecture
+from otr_core.lane.dims import Matrix
 from otr_core.lane.element import LAYER, TOKEN, Place
 from otr_core.lane.program import Kind, layer_program, token_program
 from otr_core.lane.sampling import Decoding, draw
@@ -389,10 +391,31 @@ def test_a_cap_beyond_the_format_is_named(cap, folder, tmp_path):
         load_portable(place)
 
 
-def test_heads_that_no_tile_holds_are_not_committed(folder, tmp_path):
+def test_each_weight_is_under_the_root_where_rows_are_no_whole_tiles(loaded):
+    model = loaded("qwen2, half a head over")
+    trees = commit_model(model)
+    d, leaves = trees.dims, []
+    layers = [(matrix, layer) for layer in range(d.layers) for matrix in d.layer_matrices]
+    for matrix, layer in [(Matrix.EMBED, 0), (Matrix.HEAD, 0), *layers]:
+        rows, columns = d.matrix_shape(matrix)
+        for row in (0, rows - 1):
+            for chunk in (0, d.tiles(columns) - 1):
+                data, path = trees.weight(matrix, layer, row, chunk)
+                at = d.weight_leaf(matrix, layer, row, chunk)
+                root = merkle.root_of_inclusion(merkle.leaf_hash(data), at, d.weight_leaves, path)
+                assert root == trees.weights_root
+                dense = model.matrix(matrix, layer)[row][chunk * d.tile : (chunk + 1) * d.tile]
+                assert np.frombuffer(data, ">i4").tolist() == dense.tolist()
+                leaves.append(at)
+    assert leaves == sorted(leaves)
+    assert leaves[-1] == d.weight_leaves - 1
+
+
+def test_the_other_judged_lane_wants_whole_tiles(tmp_path):
     place = write_family(tmp_path / "m", "llama", {"head_dim": 24})
+    assert commit_model(load_portable(place)).dims.tile == 24
     with pytest.raises(ModelError, match="multiples of head_dim"):
-        commit_model(load_portable(place))
+        commit_model(load_model(place, lane="h100-bf16"))
 
 
 def test_a_context_beyond_the_models_is_refused(loaded):

@@ -106,10 +106,9 @@ def __init__(words: uint256[83], weights_root: bytes32, tables_root: bytes32, st
     for i: uint256 in range(8):
         assert words[i] < 2 ** 62, "dims"
     tile: uint256 = words[TILE]
-    assert tile >= 2 and tile <= MOST_TILE and 256 % tile == 0, "dims"
+    assert tile >= 2 and tile <= MOST_TILE and tile % 2 == 0, "dims"
     assert min(min(words[HIDDEN], words[INTERMEDIATE]), min(words[LAYERS], words[KV_HEADS])) > 0, "dims"
     assert min(words[HEADS], min(words[VOCAB], words[CONTEXT])) > 0 and words[HEADS] % words[KV_HEADS] == 0, "dims"
-    assert words[HIDDEN] % tile == 0 and words[INTERMEDIATE] % tile == 0, "dims"
     attention: uint256 = words[HEADS] * (words[CONTEXT] + tile)
     assert max(max(words[HIDDEN] + tile, 2 * words[INTERMEDIATE]), max(words[VOCAB], attention)) // tile < 2 ** 24, "dims"
     assert words[LAYERS] * words[CONTEXT] < 2 ** 32, "dims"
@@ -144,6 +143,13 @@ def __init__(words: uint256[83], weights_root: bytes32, tables_root: bytes32, st
 @internal
 def _tiles(length: uint256) -> uint256:
     return (length + T - 1) // T
+
+
+@view
+@internal
+def _count(length: uint256, tile: uint256) -> uint256:
+    """Values of a tile: the last may have fewer."""
+    return min(T, length - tile * T)
 
 
 @view
@@ -196,11 +202,9 @@ def _shape(target: uint256, position: uint256, temperature: uint256, operator: u
     if target == 1:
         rows = 1
         width = self.D[VOCAB]
-    if kind == DOT:
-        matrix: uint256 = MATRICES + 3 * self._part(line, 4)
-        return Shape(kind=kind, length=self.D[matrix], steps=self.D[matrix + 1] // T)
-    if kind == PEAK or kind == SQUARES:
-        return Shape(kind=kind, length=self.D[norm], steps=self.D[norm + 1] // T)
+    if kind == DOT or kind == PEAK or kind == SQUARES:
+        sizes: uint256 = MATRICES + 3 * self._part(line, 4) if kind == DOT else norm
+        return Shape(kind=kind, length=self.D[sizes], steps=self._tiles(self.D[sizes + 1]))
     if kind == TOP or kind == SUM or kind == ARGMAX or kind == DRAW:
         return Shape(kind=kind, length=rows, steps=self._tiles(width))
     if kind == MIX:
@@ -346,7 +350,7 @@ def _check(o: shapes.Opening, length: uint256, at: uint256, of: uint256, at2: ui
 def _tile(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, operator: uint256, tile: uint256) -> Bytes[2076]:
     """A tile of an operator, with 24 zero bytes before it so that ``_i64`` can read words."""
     shape: Shape = self._shape(place.target, place.position, roots.temperature, operator)
-    count: uint256 = min(T, shape.length - tile * T)
+    count: uint256 = self._count(shape.length, tile)
     size: uint256 = self._size(place.target, roots.temperature)
     self._check(o, 8 * count, tile, self._tiles(shape.length), operator, size, roots.operators)
     return concat(ZERO24, slice(o.data, 0, 8 * count))
@@ -389,13 +393,15 @@ def _le32(piece: Bytes[2048], number: uint256) -> int256:
 @view
 @internal
 def _weights(o: shapes.Opening, layer: uint256, matrix: uint256, row: uint256, chunk: uint256) -> Bytes[2076]:
-    """Weights of a row's tile, with 28 zero bytes before."""
+    """Weights of a row's tile, the last of which may be shorter, with 28 zero bytes before."""
     at: uint256 = MATRICES + 3 * matrix
-    leaf: uint256 = self.D[at + 2] + row * (self.D[at + 1] // T) + chunk
+    columns: uint256 = self.D[at + 1]
+    count: uint256 = self._count(columns, chunk)
+    leaf: uint256 = self.D[at + 2] + row * self._tiles(columns) + chunk
     if matrix > 1:
         leaf += layer * self.D[LAYER_LEAVES]
-    self._check(o, 4 * T, leaf, self.D[LEAVES], 0, 0, WEIGHTS_ROOT)
-    return concat(ZERO28, slice(o.data, 0, 4 * T))
+    self._check(o, 4 * count, leaf, self.D[LEAVES], 0, 0, WEIGHTS_ROOT)
+    return concat(ZERO28, slice(o.data, 0, 4 * count))
 
 
 @pure
@@ -422,7 +428,7 @@ def _table(o: shapes.Opening, table: uint256, tile: uint256) -> Bytes[2076]:
     elif table == 3:
         first = exp2 + sigmoid + turns
         size = LAYER_COUNT
-    count: uint256 = min(T, size - tile * T)
+    count: uint256 = self._count(size, tile)
     self._check(o, 4 * count, first + tile, exp2 + sigmoid + turns + self._tiles(LAYER_COUNT), 0, 0, TABLES_ROOT)
     return concat(ZERO28, slice(o.data, 0, 4 * count))
 
@@ -467,12 +473,12 @@ def _down(peak: int256) -> int256:
 
 @view
 @internal
-def _check_row(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, row: uint256, at: uint256, group: uint256):
-    """The opening is the piece with a group's key (row 1) or value (row 2) of position ``at``."""
+def _check_row(o: shapes.Opening, place: shapes.Place, roots: shapes.Roots, row: uint256, at: uint256, number: uint256):
+    """The opening is the piece with this number of the keys (row 1) or values (row 2) of position ``at``."""
     outputs: uint256 = 0
     keys: uint256 = 0
     outputs, keys = self._rows()
-    piece: uint256 = outputs + (keys if row == 2 else 0) + group * T // 256
+    piece: uint256 = outputs + (keys if row == 2 else 0) + number // 256
     _unused: Bytes[2048] = self._piece(o, roots, at, place.layer, piece)
 
 
@@ -564,10 +570,18 @@ def _at_once(o: DynArray[shapes.Opening, 4], place: shapes.Place, roots: shapes.
             for i: uint256 in range(T, bound=256):
                 total += self._i64(query, i) * self._i64(key, i)
         else:
-            self._check_row(o[1], place, roots, 1, at, group)
-            data: Bytes[2048] = o[1].data
-            for i: uint256 in range(T, bound=256):
-                total += self._i64(query, i) * self._le32(data, (group * T) % 256 + i)
+            # Where heads do not divide a piece, a key may go on in the next one.
+            i: uint256 = 0
+            for part: uint256 in range(1, 3):
+                self._check_row(o[part], place, roots, 1, at, group * T + i)
+                data: Bytes[2048] = o[part].data
+                first = (group * T + i) % 256
+                for _: uint256 in range(min(T - i, 256 - first), bound=256):
+                    total += self._i64(query, i) * self._le32(data, first)
+                    i = unsafe_add(i, 1)
+                    first = unsafe_add(first, 1)
+                if i == T:
+                    return total, part + 1
         return total, 2
     if kind == CAP:
         return self._capped(o[1], self._value(o[0], place, roots, r0, e), convert(self.D[CAPS + place.target], int256)), 2
@@ -638,7 +652,7 @@ def _accumulate(
     if kind == DOT:
         x: Bytes[2076] = self._tile(o[first], place, roots, r0, step)
         w: Bytes[2076] = self._weights(o[first + 1], place.layer, self._part(line, 4), place.element, step)
-        for i: uint256 in range(T, bound=256):
+        for i: uint256 in range((len(x) - 24) // 8, bound=256):
             # As ``_i64`` and ``_i32``, which would copy the tile at each call; no sum of tiles fills a word.
             left: int256 = (extract32(x, 8 * i, output_type=int256) << 192) >> 192
             value = unsafe_add(value, unsafe_mul(left, (extract32(w, 4 * i, output_type=int256) << 224) >> 224))
@@ -652,11 +666,11 @@ def _accumulate(
             down = self._down(self._value(o[first], place, roots, r0, place.element))
             source = r1
             next += 1
-        tile: uint256 = place.element * (self.D[NORMS + 5 * self._part(line, 5) + 1] // T) + step
+        tile: uint256 = place.element * self._tiles(self.D[NORMS + 5 * self._part(line, 5) + 1]) + step
         if self._part(line, 6) & 1 != 0:
             tile += HEAD_COUNT
         x: Bytes[2076] = self._tile(o[next], place, roots, source, tile)
-        for i: uint256 in range(T, bound=256):
+        for i: uint256 in range((len(x) - 24) // 8, bound=256):
             v: int256 = self._i64(x, i)
             if kind == PEAK:
                 value = max(value, abs(v))
@@ -673,8 +687,8 @@ def _accumulate(
         if step == place.position:
             own: uint256 = (HEAD_COUNT + KV_COUNT + group) * T + number
             return value + weight * self._value(o[first + 1], place, roots, r1, own), 0, first + 2
-        self._check_row(o[first + 1], place, roots, 2, step, group)
-        return value + weight * self._le32(o[first + 1].data, (group * T) % 256 + number), 0, first + 2
+        self._check_row(o[first + 1], place, roots, 2, step, group * T + number)
+        return value + weight * self._le32(o[first + 1].data, (group * T + number) % 256), 0, first + 2
     # A tile of a row: of a head's scores (TOP) or exponentials (SUM); for a token of the logits or of the weights.
     tile: uint256 = step
     if place.target == 0:
@@ -750,6 +764,7 @@ def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Op
     line: uint256 = self._line(place.target, roots.temperature, place.operator)
     start: int256 = LOWEST if shape.kind == TOP or shape.kind == ARGMAX else 0
     start_index: int256 = -1 if shape.kind == DRAW else 0
+    right: bool = False
     # A single step is judged together with the finish: no accumulator was committed to.
     if shape.steps == 1:
         # One bit for each kind that accumulates: PEAK, SQUARES, DOT, TOP, SUM, MIX, ARGMAX, DRAW.
@@ -758,17 +773,17 @@ def judge(place: shapes.Place, roots: shapes.Roots, openings: DynArray[shapes.Op
             value, used = self._finish(openings, used, place, roots, line, value, index)
         else:
             value, used = self._at_once(openings, place, roots, line)
-        assert len(openings) == used, "openings"
-        return value == place.value
+        right = value == place.value
     # The finish: from the last accumulator to the value that the operator published.
-    if place.step == shape.steps:
+    elif place.step == shape.steps:
         value, used = self._finish(openings, 0, place, roots, line, roots.before, roots.before_index)
-        assert len(openings) == used, "openings"
-        return value == place.value
+        right = value == place.value
     # Any other step: from the accumulator before it to the one after it.
-    if place.step > 0:
-        start = roots.before
-        start_index = roots.before_index
-    value, index, used = self._accumulate(openings, 0, place, roots, line, place.step, start, start_index)
+    else:
+        if place.step > 0:
+            start = roots.before
+            start_index = roots.before_index
+        value, index, used = self._accumulate(openings, 0, place, roots, line, place.step, start, start_index)
+        right = value == roots.after and index == roots.after_index
     assert len(openings) == used, "openings"
-    return value == roots.after and index == roots.after_index
+    return right

@@ -252,11 +252,9 @@ def test_a_second_pause_waits_until_no_deadline_can_fall_into_both():
 #: Dimensions that no dispute fits, each beside the nearest that one does.
 UNFIT = [
     ({"tile": 512, "hidden": 512, "intermediate": 512}, {"tile": 256, "hidden": 512, "intermediate": 512}),
-    ({"tile": 96, "hidden": 96, "intermediate": 96}, {"tile": 32, "hidden": 96, "intermediate": 96}),
+    ({"tile": 97, "hidden": 96, "intermediate": 96}, {"tile": 96, "hidden": 97, "intermediate": 95}),
     ({"tile": 1}, {"tile": 2}),
     ({"tile": 0}, {"tile": 4}),
-    ({"hidden": 36}, {"hidden": 40}),
-    ({"intermediate": 52}, {"intermediate": 56}),
     ({"kv_heads": 3}, {"kv_heads": 4}),
     ({"layers": 0}, {"layers": 1}),
     ({"vocab": 2**27 + 1}, {"vocab": 2**27 - 1}),

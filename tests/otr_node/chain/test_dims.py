@@ -24,9 +24,7 @@ TINY = tiny().trees.dims
 UNUSABLE = {
     "a tile that no move takes": {"tile": 512, "hidden": 512, "intermediate": 512, "vocab": 512},
     "no tile": {"tile": 0},
-    "a tile that pieces do not divide into": {"tile": 24, "hidden": 24, "intermediate": 24, "vocab": 24},
-    "a ragged row": {"hidden": TINY.hidden + 1},
-    "a ragged inner row": {"intermediate": TINY.intermediate + 1},
+    "a head without halves": {"tile": 25, "hidden": 25, "intermediate": 25, "vocab": 25},
     "no layers": {"layers": 0},
     "no keys": {"kv_heads": 0},
     "heads that share no key": {"heads": 3, "kv_heads": 2},
@@ -50,6 +48,21 @@ def deploy():
 def test_models_of_today_deploy(deploy, dims):
     assert judgeable(dims, (0, 2))
     assert deploy(dims, (0, 2))[0].address
+
+
+@pytest.mark.parametrize(
+    "ragged",
+    [
+        {"tile": 24, "hidden": 24, "intermediate": 24, "vocab": 24},
+        {"tile": 96, "hidden": 192, "intermediate": 256},
+        {"hidden": TINY.hidden + 1},
+        {"intermediate": TINY.intermediate + 1},
+    ],
+)
+def test_heads_need_not_divide_a_piece_nor_a_row(deploy, ragged):
+    dims = replace(TINY, **ragged)
+    assert judgeable(dims)
+    assert deploy(dims)[0].address
 
 
 @pytest.mark.parametrize("name", UNUSABLE)

@@ -16,7 +16,7 @@ from otr_core.dispute.players import HonestChallenger, HonestOperator
 from otr_core.dispute.records import ChallengeStatus
 from otr_core.errors import ChainError
 from otr_core.lane.element import LAYER, TOKEN, Place
-from otr_core.lane.program import layer_program
+from otr_core.lane.program import LayerOperator, layer_program
 from otr_core.lane.sampling import Decoding
 from otr_core.lane.step import right
 from otr_node.run import Run, Tamper
@@ -42,6 +42,9 @@ TAMPERED = [
     ("smollm3", "attention.key"),
     ("llama, heads of 256", "attention.mixed"),
     ("llama, heads of 128", "attention.query"),
+    *(("phi3, heads of 96", operator.label) for operator in LayerOperator),
+    *(("gemma3, half a head over", name) for name in ("attention.normed", "mlp.squares", "mlp.left", "output")),
+    ("qwen2, half a head over", "attention.qkv"),
 ]
 
 
@@ -91,6 +94,71 @@ def test_every_step_of_a_family_is_judged_the_same(name):
                         chain.call(judge, "judge", words, roots, [false, *openings[1:]])
 
 
+class Asked:
+    """Steps of the layer at the last position of the model whose heads have 96 values, at its judge."""
+
+    def __init__(self) -> None:
+        name = "phi3, heads of 96"
+        self.chain, self.judge = pair(name).chain.chain, next(iter(pair(name).chain.judges.values()))
+        self.run = served(name).honest
+        self.d, self.at = self.run.trees.dims, len(self.run.fed) - 1
+        self.done = self.run.execution(LAYER, self.at, 0)
+
+    def step(self, operator: str, element: int, step: int = 0) -> list[tuple[bytes, list[bytes]]]:
+        """The openings that a step takes, at which definition and contract find it right."""
+        number = [op.name for op in self.done.program].index(operator)
+        self.place = Place(LAYER, self.at, 0, number, element, step, int(self.done.vectors[number][element]))
+        reader = Openings(self.done, self.place, piece=self.run.piece, token=self.run.token)
+        assert right(self.d, self.run.claim, self.place, reader)
+        openings = [(o.data, list(o.proof)) for o in reader.made]
+        assert self.verdict(openings) is True
+        assert self.verdict(openings, 1) is False
+        return openings
+
+    def verdict(self, openings: list[tuple[bytes, list[bytes]]], change: int = 0) -> object:
+        """Of the contract on the last step's place, its value (or its accumulator) changed; or why it reverts."""
+        at, claim = self.place, self.run.claim
+        before, after = ends_of(self.done, at.operator, at.element, at.step)
+        words = (*(LAYER, self.at, 0), *(at.operator, at.element, at.step, 0, 0), at.value + change)
+        roots = (claim.states_root, claim.tokens_root, self.done.operators.root)
+        roots = (*roots, *before, after[0] + change, after[1], *astuple(claim)[3:])
+        try:
+            return self.chain.call(self.judge, "judge", words, roots, openings)
+        except ChainError as error:
+            return error.check
+
+
+def test_a_key_in_two_pieces_takes_both_and_a_value_one():
+    ask = Asked()
+    seen = ask.d.padded(ask.at + 1)
+    for head in range(ask.d.heads):
+        apart = (head * 96) // 256 != (head * 96 + 95) // 256
+        openings = ask.step("attention.scores", head * seen + 2)
+        assert len(openings) == 2 + apart
+        assert apart == (head == 2)
+        for column in (0, 63, 64, 95):
+            assert len(ask.step("attention.mixed", head * 96 + column, 2)) == 2
+    both_pieces = ask.step("attention.scores", 2 * seen + 1)
+    assert ask.verdict(both_pieces[:2]) not in (True, False)
+    assert (
+        ask.verdict([both_pieces[0], both_pieces[2], both_pieces[1]]) == "opening length"
+    )  # the row's last is shorter
+    assert ask.verdict([*both_pieces[:2], both_pieces[1]]) == "opening length"
+    alone = ask.step("attention.scores", seen + 1)
+    assert ask.verdict([*alone, alone[1]]) == "openings"
+
+
+def test_the_last_tile_of_a_ragged_row_is_as_short_as_it_is():
+    ask = Asked()
+    steps = ask.d.tiles(ask.d.intermediate)
+    assert (steps, ask.d.intermediate % 96) == (3, 64)
+    openings = ask.step("output", 7, steps - 1)
+    assert [len(data) for data, _ in openings] == [8 * 64, 4 * 64]
+    for number in (0, 1):
+        longer = [(data + bytes(8) * (i == number), path) for i, (data, path) in enumerate(openings)]
+        assert ask.verdict(longer) == "opening length"
+
+
 def false_run(name: str, operator: str) -> Run:
     """A run with one value of the operator changed, by so much that its trace is false."""
     mine, random = served(name), Random(operator)
@@ -120,7 +188,7 @@ def test_a_changed_value_of_an_added_operator_is_convicted_on_chain(name, operat
     assert log[-1].move[0] == "prove"
 
 
-@pytest.mark.parametrize("name", ["gemma3", "olmo2", "llama, heads of 256"])
+@pytest.mark.parametrize("name", ["gemma3", "olmo2", "llama, heads of 256", "phi3, heads of 96"])
 def test_an_honest_operator_of_a_family_wins_on_chain(name):
     """Its challenger errs in a value of its own."""
     mine, courts = served(name), both(served(name).honest, TERMS)

@@ -21,6 +21,7 @@ from otr_core.lane.element import TOKEN, Place, TraceClaim
 from otr_core.lane.held import HeldValues
 from otr_core.lane.program import LayerOperator
 from otr_core.lane.sampling import draw
+from otr_core.lane.tables import exp2_entries
 from otr_node import rounding
 from otr_node.checkpoint import read_checkpoint, read_variant
 from otr_node.integers import kernels, twins
@@ -173,6 +174,17 @@ def test_the_draw_is_the_definitions_where_a_product_leaves_64_bits(write_checkp
         held.compute(claim, Place(TOKEN, 4, 2, 0, 0, 0, 0), [op.TOP, op.WEIGHTS, op.TOTAL, op.CHOICE])
         assert sampling_weights(logits, milli).tolist() == vectors[op.WEIGHTS].tolist()
         assert model.choose(logits, milli, draw(9, 0, bytes(32))) == vectors[op.CHOICE][0]
+
+
+@pytest.mark.parametrize("apart", [2**62 - 1, 2**33, 2**20, 1])
+def test_logits_within_their_bound_are_weighed_as_in_whole_numbers(apart: int) -> None:
+    """No sum of a logit reaches 2^62: two of them are then less than 2^63 apart, and no distance wraps."""
+    logits, table = np.array([-apart, 0, apart - 1, apart]), exp2_entries()
+    for milli in (1, 700, 2000):
+        distances = [int(logits.max()) - int(each) for each in logits]
+        scaled = (d * formats.TEMPERATURE_FACTOR // (milli << formats.TEMPERATURE_SHIFT) for d in distances)
+        assert sampling_weights(logits, milli).tolist() == [table[min(each, len(table) - 1)] for each in scaled]
+    assert rounding.INT64 == 2**62
 
 
 # --- the real model, and other instruction sets
