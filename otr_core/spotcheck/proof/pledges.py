@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from otr_core.dispute.rules import require
 from otr_core.errors import MoveError, ParameterError, ReceiptError
 from otr_core.poea.order import Domain
 from otr_core.spotcheck.proof.vouching import SignedStatement
@@ -116,9 +117,9 @@ class Pledges:
                 ``value``: nothing is put down.
         """
         own = self.of(sender)
-        _require(not own.lost_at, "lost", own.lost_at, "a key that has never lost its pledge")
-        _require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
-        _require(value > 0, "value", value, "wei above 0")
+        require(not own.lost_at, "lost", own.lost_at, "a key that has never lost its pledge")
+        require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
+        require(value > 0, "value", value, "wei above 0")
         return self._with(sender, replace(own, value=own.value + value))
 
     def ask_back(self, now: int, sender: bytes) -> Pledges:
@@ -128,8 +129,8 @@ class Pledges:
             MoveError: ``pledge``: there is none. ``notice``: it was asked back before.
         """
         own = self.of(sender)
-        _require(own.value > 0, "pledge", own.value, "a pledge")
-        _require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
+        require(own.value > 0, "pledge", own.value, "a pledge")
+        require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
         return self._with(sender, replace(own, asked_at=now))
 
     def take_back(self, now: int, sender: bytes) -> Pledges:
@@ -139,9 +140,9 @@ class Pledges:
             MoveError: ``pledge``: there is none. ``notice``: not asked back, or not as long ago.
         """
         own = self.of(sender)
-        _require(own.value > 0, "pledge", own.value, "a pledge")
+        require(own.value > 0, "pledge", own.value, "a pledge")
         over = own.asked_at and now > own.asked_at + self.terms.notice_s
-        _require(bool(over), "notice", now, f"more than {self.terms.notice_s} s after it was asked back")
+        require(bool(over), "notice", now, f"more than {self.terms.notice_s} s after it was asked back")
         return self._with(sender, Pledge())._credit(sender, own.value)
 
     def announce(self, now: int, digest: bytes) -> Pledges:
@@ -160,14 +161,14 @@ class Pledges:
                 announced them, or not before this second. ``pledge``: the key has none.
         """
         about = first.statement.about
-        _require(about == second.statement.about, "about", second.statement.to_json(), "the same model and lane")
+        require(about == second.statement.about, "about", second.statement.to_json(), "the same model and lane")
         self._own(first)
         found = first.statement.commitment
-        _require(found != second.statement.commitment, "statement", found.hex(), "two that differ")
+        require(found != second.statement.commitment, "statement", found.hex(), "two that differ")
         signer = _signer(first)
-        _require(_signer(second) == signer, "signature", _signer(second).hex(), signer.hex())
+        require(_signer(second) == signer, "signature", _signer(second).hex(), signer.hex())
         time = self.announced.get(announcement(sender, first, second, salt), 0)
-        _require(bool(time and now > time), "announced", time, "an earlier second, by this sender")
+        require(bool(time and now > time), "announced", time, "an earlier second, by this sender")
         return self._lose(now, sender, signer)
 
     def refute(self, now: int, sender: bytes, signed: SignedStatement, proof: bytes) -> Pledges:
@@ -182,9 +183,9 @@ class Pledges:
         """
         self._own(signed)
         signer = _signer(signed)
-        _require(self.arbiter is not None, "arbiter", "none", "one")
+        require(self.arbiter is not None, "arbiter", "none", "one")
         assert self.arbiter is not None
-        _require(self.arbiter(refutation(signed, sender), proof), "proof", "another", "of this refutation")
+        require(self.arbiter(refutation(signed, sender), proof), "proof", "another", "of this refutation")
         return self._lose(now, sender, signer)
 
     def withdraw(self, sender: bytes) -> tuple[Pledges, int]:
@@ -194,19 +195,19 @@ class Pledges:
             MoveError: ``credit``: nothing is owed.
         """
         amount = self.credits.get(sender, 0)
-        _require(amount > 0, "credit", 0, "more than nothing")
+        require(amount > 0, "credit", 0, "more than nothing")
         return replace(self, credits={**self.credits, sender: 0}), amount
 
     def _own(self, signed: SignedStatement) -> None:
         """The contract hashes what it is given as of its own court, so that there another court's signature is
         nobody's who has a pledge."""
         told = signed.statement
-        _require(told.domain == self.domain, "about", told.domain.to_json(), self.domain.to_json())
-        _require(len(told.lane.encode()) <= MOST_LANE_BYTES, "about", told.lane, f"at most {MOST_LANE_BYTES} bytes")
+        require(told.domain == self.domain, "about", told.domain.to_json(), self.domain.to_json())
+        require(len(told.lane.encode()) <= MOST_LANE_BYTES, "about", told.lane, f"at most {MOST_LANE_BYTES} bytes")
 
     def _lose(self, now: int, catcher: bytes, signer: bytes) -> Pledges:
         value = self.of(signer).value
-        _require(value > 0, "pledge", value, f"a pledge of {signer.hex()}")
+        require(value > 0, "pledge", value, f"a pledge of {signer.hex()}")
         reward = value * self.terms.reward_bps // BASIS
         burnt = self.burnt_wei + value - reward
         return replace(self._with(signer, Pledge(lost_at=now))._credit(catcher, reward), burnt_wei=burnt)
@@ -223,8 +224,3 @@ def _signer(signed: SignedStatement) -> bytes:
         return signed.signer
     except ReceiptError as error:
         raise MoveError("signature", error.found, error.expected) from error
-
-
-def _require(holds: bool, reason: str, found: object, expected: object) -> None:
-    if not holds:
-        raise MoveError(reason, found, expected)
