@@ -17,14 +17,15 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from otr_core.dispute.rules import require
-from otr_core.errors import MoveError, ParameterError, ReceiptError
+from otr_core.errors import AnswerProofError, MoveError, ParameterError, ReceiptError
 from otr_core.poea.order import Domain
-from otr_core.spotcheck.proof.vouching import SignedStatement
+from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, SignedStatement
 
 BASIS = 10_000
 MOST_REWARD_BPS = BASIS // 2
 MOST_LANE_BYTES = 64
 """Of a lane's name, which the contract has room for."""
+_NOTICES = "whole seconds, above 0 and below 2^32"
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class PledgeTerms:
     reward_bps: int
 
     def __post_init__(self) -> None:
-        if type(self.notice_s) is not int or not 0 < self.notice_s < 2**32:
-            raise ParameterError("notice_s", self.notice_s, "whole seconds, above 0 and below 2^32")
+        if not _is_notice(self.notice_s):
+            raise ParameterError("notice_s", self.notice_s, _NOTICES)
         if type(self.reward_bps) is not int or not 0 <= self.reward_bps <= MOST_REWARD_BPS:
             raise ParameterError("reward_bps", self.reward_bps, f"0 to {MOST_REWARD_BPS}: the rest is burnt")
 
@@ -61,10 +62,48 @@ class Pledge:
     asked_at: int = 0
     lost_at: int = 0
 
-    def covers(self, least_wei: int) -> bool:
-        """Whether it stands behind a word with at least ``least_wei``, which is above 0: of a lost one nothing
-        is left."""
-        return self.value >= least_wei > 0 and not self.asked_at
+
+@dataclass(frozen=True)
+class PledgePolicy:
+    """What a verifier asks of a pledge behind a word.
+
+    Attributes:
+        least_wei: above 0. least_notice_s: seconds, above 0, for which it can still be lost once it is asked back.
+        arbiter: 20-byte address of the contract whose word costs a pledge; None: any, or none at all.
+
+    Raises:
+        ParameterError: one of them is outside its domain.
+    """
+
+    least_wei: int
+    least_notice_s: int = 1
+    arbiter: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.least_wei) is not int or self.least_wei <= 0:
+            raise ParameterError("least_wei", self.least_wei, "wei above 0: who has left has none")
+        if not _is_notice(self.least_notice_s):
+            raise ParameterError("least_notice_s", self.least_notice_s, _NOTICES)
+        if self.arbiter is not None and (len(self.arbiter) != ADDRESS_BYTES or not any(self.arbiter)):
+            raise ParameterError("arbiter", self.arbiter.hex(), f"an address of {ADDRESS_BYTES} bytes, not all zero")
+
+    def check_place(self, notice_s: int, arbiter: bytes) -> None:
+        """Whether pledges count where they stand.
+
+        Args:
+            notice_s, arbiter: of the contract there, zeros where it has no arbiter.
+
+        Raises:
+            AnswerProofError: ``vouched notice``: it is shorter. ``vouched arbiter``: it is another, or none.
+        """
+        if notice_s < self.least_notice_s:
+            raise AnswerProofError("vouched notice", f"{notice_s} s", f"at least {self.least_notice_s} s")
+        if self.arbiter not in (None, arbiter):
+            raise AnswerProofError("vouched arbiter", arbiter.hex(), self.arbiter.hex())
+
+    def takes(self, pledge: Pledge) -> bool:
+        """Whether a pledge stands behind a word: of a lost one nothing is left."""
+        return pledge.value >= self.least_wei and not pledge.asked_at
 
 
 def announcement(catcher: bytes, first: SignedStatement, second: SignedStatement, salt: bytes) -> bytes:
@@ -224,3 +263,7 @@ def _signer(signed: SignedStatement) -> bytes:
         return signed.signer
     except ReceiptError as error:
         raise MoveError("signature", error.found, error.expected) from error
+
+
+def _is_notice(seconds: object) -> bool:
+    return type(seconds) is int and 0 < seconds < 2**32
