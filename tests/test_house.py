@@ -162,7 +162,8 @@ BUDGETS = {
     # what an H100 gave: hunted, timed, answered, drawn again without it, and shown, 390
     # sweeps that outlive their workers, and prices that have dates, 28
     # a number of another claim than the one that is asked for, 3
-    "otr_paper": 26460,
+    # gas of pledges and of the parts of a fraud proof, with the contract that measures these, 133
+    "otr_paper": 26593,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6
@@ -185,7 +186,8 @@ BUDGETS = {
     # runs of several seeds, and what is drawn again alone, 34
     # comparisons of a law that stays as it is, 7
     # five results of a GPU, 145
-    "otr_paper/producers": 3362,
+    # gas of pledges and of the parts of a fraud proof, with the contract that measures these, 107
+    "otr_paper/producers": 3469,
     # of it a prefix cache that forgets, and points of several seeds, 65
     # loads of earlier releases beside a law, 21
     "otr_paper/simulation": 1466,
