@@ -45,8 +45,8 @@ BUDGETS = {
     # pledges of who vouches for a commitment, in Python and on chain, 234
     # configs read as transformers reads them, or refused, 21
     # dates that exist, answers that can be counted, 13
-    # what a verifier asks of a pledge, as a policy, 18
-    "otr_core": 16083,
+    # what a verifier asks of a pledge, as a policy, 18; texts of others' choice on one line of a message, 1
+    "otr_core": 16084,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -115,8 +115,9 @@ BUDGETS = {
     # what a full disk or a killed process leaves of a conversion, 41
     # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
     # with their report, 4
-    # a verifier's options on notice and arbiter of pledges, 11
-    "otr_node": 16565,
+    # a verifier's options on notice and arbiter of pledges, 11; who may vouch told as too few, what nobody would lose
+    # said before it is paid for, and a judge that signs for nobody, 12
+    "otr_node": 16577,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -124,8 +125,9 @@ BUDGETS = {
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
     # statements of commitments in its commands, 64; whose word is taken, as options and as a policy, 62
-    # commands of pledges, and a verifier's options, 168; on notice and arbiter, 11
-    "otr_node/proof": 2115,
+    # commands of pledges, and a verifier's options, 168; on notice and arbiter, 11;
+    # what nobody would lose said before it is paid for, and a judge that signs for nobody, 8
+    "otr_node/proof": 2123,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9

@@ -120,10 +120,11 @@ def vouched_signers(
             raise AnswerProofError("vouched court", at.stands.domain.to_json(), domain.to_json())
         own.check_place(at.stands.notice_s, at.stands.arbiter)  # part of the code that was found there
         keys = keys or tuple(sorted({each.signer for each in statements}))
-        if not keys:
-            raise AnswerProofError("vouched keys", "no signed statement", "one of a key that has a pledge")
         left_out |= {key for key in keys if not own.takes(at.pledge_of(key))}
-    policy = VouchPolicy(keys, least if options.least is None else options.least, frozenset(left_out))
+    least = least if options.least is None else options.least
+    if options.rpc is not None and not options.signer and len(keys) < least:
+        raise AnswerProofError("vouched keys", f"{len(keys)} who may vouch", f"at least {least}")
+    policy = VouchPolicy(keys, least, frozenset(left_out))
     return policy.check(committed, lane, domain, statements, as_of)
 
 

@@ -124,6 +124,18 @@ def refutation(signed: SignedStatement, catcher: bytes) -> bytes:
     return sha256(b"otr/1/refuted" + signed.statement.signing_hash + catcher).digest()
 
 
+def check_about(signed: SignedStatement, domain: Domain) -> None:
+    """Whether a statement can cost a pledge beside the court of ``domain``. The contract hashes what it is given as of
+    its own court, so that there another court's signature is nobody's who has a pledge.
+
+    Raises:
+        MoveError: ``about``: it is of another court, or its lane has a name that the contract has no room for.
+    """
+    told = signed.statement
+    require(told.domain == domain, "about", told.domain.to_json(), domain.to_json())
+    require(len(told.lane.encode()) <= MOST_LANE_BYTES, "about", told.lane, f"at most {MOST_LANE_BYTES} bytes")
+
+
 @dataclass(frozen=True)
 class Pledges:
     """The state of all pledges in one place. Every method returns a new value, or raises ``MoveError`` and changes
@@ -201,7 +213,7 @@ class Pledges:
         """
         about = first.statement.about
         require(about == second.statement.about, "about", second.statement.to_json(), "the same model and lane")
-        self._own(first)
+        check_about(first, self.domain)
         found = first.statement.commitment
         require(found != second.statement.commitment, "statement", found.hex(), "two that differ")
         signer = _signer(first)
@@ -220,7 +232,7 @@ class Pledges:
             MoveError: ``about``: it is of another court. ``signature``: no key's. ``arbiter``: there is none.
                 ``proof``: it does not show it. ``pledge``: the key has none.
         """
-        self._own(signed)
+        check_about(signed, self.domain)
         signer = _signer(signed)
         require(self.arbiter is not None, "arbiter", "none", "one")
         assert self.arbiter is not None
@@ -236,13 +248,6 @@ class Pledges:
         amount = self.credits.get(sender, 0)
         require(amount > 0, "credit", 0, "more than nothing")
         return replace(self, credits={**self.credits, sender: 0}), amount
-
-    def _own(self, signed: SignedStatement) -> None:
-        """The contract hashes what it is given as of its own court, so that there another court's signature is
-        nobody's who has a pledge."""
-        told = signed.statement
-        require(told.domain == self.domain, "about", told.domain.to_json(), self.domain.to_json())
-        require(len(told.lane.encode()) <= MOST_LANE_BYTES, "about", told.lane, f"at most {MOST_LANE_BYTES} bytes")
 
     def _lose(self, now: int, catcher: bytes, signer: bytes) -> Pledges:
         value = self.of(signer).value

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from otr_core.dispute.accounts import MOST_WEI
 from otr_core.dispute.court import Court
 from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, StakedOperator, Terms
@@ -20,6 +21,7 @@ from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStateme
 from otr_node.chain.backing import backed_signers
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.onchain import ChainCourt
+from otr_node.chain.options import wei
 from otr_node.chain.rpc import RpcChain
 from otr_node.proof.vouchers import VouchOptions, vouched_signers
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS
@@ -188,11 +190,32 @@ def test_a_court_is_named_whole(given):
         VouchOptions(**given)
 
 
-@pytest.mark.parametrize("stake", ["0", "-1", "much", "1e-19"])
+@pytest.mark.parametrize(
+    "stake", ["0", "0.0", "-1", "much", "1e-19", "1e400000000", "nan", "1_0", "\u0661", ".5", "1.", " 1"]
+)
 def test_a_least_stake_is_one(tmp_path, stake):
     options = VouchOptions(rpc="http://127.0.0.1:1", court=tmp_path / "court.json", least_stake=stake)
     with pytest.raises(InputError, match="--least-stake"):
         vouched_signers(options, COMMITTED, LANE, Domain(), NOW)
+
+
+@pytest.mark.parametrize("address", ["11" * 19, "11" * 21, "", "zz" * 20])
+def test_an_address_of_another_length_is_named_by_its_option(tmp_path, address):
+    place = {"rpc": "http://127.0.0.1:1", "pledges": tmp_path / "pledges.json", "least_pledge": "1"}
+    for option, more in (
+        ("--signer", {"signer": [address]}),
+        ("--pledge-arbiter", {"pledge_arbiter": address, **place}),
+    ):
+        with pytest.raises(InputError, match=option):
+            vouched_signers(VouchOptions(**more), COMMITTED, LANE, Domain(), NOW)
+
+
+def test_a_sum_is_read_to_the_wei():
+    assert wei("12345678901.000000000000000001", "x") == 12345678901 * ETHER + 1
+    assert wei("79228162514.264337593543950335", "x") == MOST_WEI
+    for more in ("79228162514.264337593543950336", "99999999999", "1" * 12, "1.0000000000000000001"):
+        with pytest.raises(InputError, match="x: found"):
+            wei(more, "x")
 
 
 def test_whether_anybody_is_asked():

@@ -393,6 +393,7 @@ def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path)
         own, other = signed(LIAR), signed(CATCHER)
         assert vouched(own, other) == "vouched keys"
         assert vouched() == "vouched keys"
+        assert vouched(own, least=2) == "vouched keys"  # and no fault of the command line
         act(LIAR, "put", ETHER - 1)
         assert vouched(own) == "vouched keys"
         act(LIAR, "put", 1)
