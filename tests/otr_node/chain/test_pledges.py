@@ -402,6 +402,13 @@ def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path)
         assert vouched(own, signer=[LIAR.address[2:]]) == (NAMES[0],)
         assert vouched(own, other, signer=[CATCHER.address[2:]]) == "vouched keys"
         assert vouched(own, least_pledge="1.1") == "vouched keys"
+        elsewhere = [
+            SignedStatement.read(signed(LIAR, domain=Domain(1, COURT), commitment=bytes([each] * 32)))
+            for each in (1, 2)
+        ]
+        evidence = tmp_path / "evidence"  # of what it has said of another court: that costs no pledge here
+        evidence.write_bytes(b"".join(each.dump() for each in elsewhere))
+        assert vouched(own, contradiction=[evidence]) == "vouched keys"
         assert vouched(own, least_notice=TERMS.notice_s) == (NAMES[0],)
         assert vouched(own, least_notice=TERMS.notice_s + 1) == "vouched notice"
         assert vouched(own, pledge_arbiter=OTHER.address) == "vouched arbiter"  # there is none
