@@ -422,6 +422,11 @@ def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path)
         assert vouched(other) == "vouched keys"
         with pytest.raises(InputError, match="above 0"):
             vouched(own, least_pledge="0")
+        # What can never be met, or asks for nobody's word, is a fault of the command line.
+        with pytest.raises(ParameterError, match="least"):
+            vouched(own, signer=[LIAR.address[2:]], least=2)
+        with pytest.raises(ParameterError, match="keys"):
+            vouched_signers(VouchOptions(vouched=[own]), COMMITTED, LANE, domain, NOW)
         document = json.loads(file.read_bytes())
         for changes, check in (
             ({"reward_bps": 1}, "contract"),
