@@ -399,6 +399,7 @@ def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path)
         act(LIAR, "put", 1)
         assert vouched(own, other) == (NAMES[0],)
         assert vouched(own, other, least=2) == "vouched keys"
+        assert vouched(own, signed(LIAR, date=NOW - 1)) == (NAMES[0],)  # twice, and one key
         assert vouched(own, signer=[LIAR.address[2:]]) == (NAMES[0],)
         assert vouched(own, other, signer=[CATCHER.address[2:]]) == "vouched keys"
         assert vouched(own, least_pledge="1.1") == "vouched keys"
