@@ -72,6 +72,7 @@ bench: data ## measure again what data/results stores (about two and a half hour
 	@$(BIN)/python -m otr_paper.producers.guarantee
 	@$(BIN)/python -m otr_paper.producers.proof
 	@$(BIN)/python -m otr_paper.producers.proof_growth
+	@$(BIN)/python -m otr_paper.producers.pledge_gas
 	@$(BIN)/python -m otr_paper.producers.proof_forgeries
 	@$(BIN)/python -m otr_paper.producers.free_forgeries
 	@$(BIN)/python -m otr_paper.producers.serving_law

@@ -22,6 +22,8 @@ class OtrError(Exception):
     """Base of all expected failures. ``str(error)`` is one line, fit to be shown to a user."""
 
     def __init__(self, message: str = "") -> None:
+        # What was found may be a text of somebody else's choice, with line ends or what a terminal obeys in it.
+        message = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
         super().__init__(message if len(message) <= _MOST_CHARACTERS else message[:_MOST_CHARACTERS] + " …")
 
 

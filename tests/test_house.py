@@ -47,7 +47,8 @@ BUDGETS = {
     # dates that exist, answers that can be counted, 13
     # the portable lane of models whose queries and keys have norms, under a name of its own, 20; heads and rows
     # that divide nothing, 10
-    "otr_core": 16095,
+    # what a verifier asks of a pledge, as a policy, 18; texts of others' choice on one line of a message, 1
+    "otr_core": 16114,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -77,7 +78,8 @@ BUDGETS = {
     # of terms that name one, 109; signers that are left out, and evidence against one, 12;
     # places of code words alone, and columns combined at once, 22
     # what is lost for a false word about a commitment, in Python and as a contract, 238
-    "otr_core/spotcheck": 3114,
+    # what a verifier asks of a pledge, as a policy, 18
+    "otr_core/spotcheck": 3132,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -119,7 +121,9 @@ BUDGETS = {
     # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
     # with their report, 4
     # norms of queries and keys, brought together, 6; rows of no whole tiles, and a record that leaves out a file, 5
-    "otr_node": 16565,
+    # a verifier's options on notice and arbiter of pledges, 11; who may vouch told as too few, what nobody would lose
+    # said before it is paid for, and a judge that signs for nobody, 12
+    "otr_node": 16588,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -127,8 +131,9 @@ BUDGETS = {
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
     # statements of commitments in its commands, 64; whose word is taken, as options and as a policy, 62
-    # commands of pledges, and a verifier's options, 168
-    "otr_node/proof": 2104,
+    # commands of pledges, and a verifier's options, 168; on notice and arbiter, 11;
+    # what nobody would lose said before it is paid for, and a judge that signs for nobody, 8
+    "otr_node/proof": 2123,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
@@ -166,7 +171,8 @@ BUDGETS = {
     # sweeps that outlive their workers, and prices that have dates, 28
     # a number of another claim than the one that is asked for, 3
     # families whose heads divide neither a piece nor a row, 10
-    "otr_paper": 26470,
+    # gas of pledges and of the parts of a fraud proof, with the contract that measures these, 133
+    "otr_paper": 26603,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6
@@ -190,7 +196,8 @@ BUDGETS = {
     # runs of several seeds, and what is drawn again alone, 34
     # comparisons of a law that stays as it is, 7
     # five results of a GPU, 145
-    "otr_paper/producers": 3362,
+    # gas of pledges and of the parts of a fraud proof, with the contract that measures these, 107
+    "otr_paper/producers": 3469,
     # of it a prefix cache that forgets, and points of several seeds, 65
     # loads of earlier releases beside a law, 21
     "otr_paper/simulation": 1466,

@@ -31,7 +31,7 @@ def test_generated_blocks_are_what_the_code_generates(project):
         for name, block in blocks.items():
             assert pages.replace_block(document, name, block, page) == document, f"{page}: {name} is of other data"
             found += 1
-    assert found == 11
+    assert found == 12
 
 
 def test_shares_have_one_spelling(project, texts):

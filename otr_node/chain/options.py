@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from otr_core.dispute.accounts import MOST_WEI
 from otr_core.errors import InputError
 
 _MOST_GWEI = 10**6
@@ -111,15 +112,13 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def wei(ether: str, option: str) -> int:
-    """A sum in ether as wei.
+    """A sum in ether as wei, exact.
 
     Raises:
-        InputError: no sum.
+        InputError: no sum in digits, one below a wei, or more than 2^96 wei.
     """
-    try:
-        value = Decimal(ether) * 10**18
-        if not 0 <= value <= 2**96 or value != int(value):
-            raise InputError(f"{option}: found {ether!r}, expected ether, such as 0.05")
-    except (InvalidOperation, ValueError, OverflowError) as error:
-        raise InputError(f"{option}: found {ether!r}, expected ether, such as 0.05") from error
-    return int(value)
+    written = re.fullmatch(r"([0-9]{1,11})(?:\.([0-9]{1,18}))?", ether)
+    value = int(written[1]) * 10**18 + int((written[2] or "").ljust(18, "0")) if written else MOST_WEI + 1
+    if value > MOST_WEI:
+        raise InputError(f"{option}: found {ether[:40]!r}, expected ether, such as 0.05")
+    return value

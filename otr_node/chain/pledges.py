@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from otr_core.dispute.rules import require
 from otr_core.encoding import canonical_json, parse_canonical
 from otr_core.errors import ChainError, MoveError, NodeError, OtrError, in_file
 from otr_core.files import read_input
 from otr_core.poea.order import Document, Domain, type_hash
 from otr_core.spotcheck import contracts
-from otr_core.spotcheck.proof.pledges import Pledge, PledgeTerms, announcement
+from otr_core.spotcheck.proof.pledges import Pledge, PledgeTerms, announcement, check_about
 from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement
 from otr_node.chain.evm import compile_vyper
 from otr_node.chain.interface import AnyChain, Contract
@@ -110,6 +111,17 @@ class ChainPledges:
     def pledge_of(self, signer: bytes) -> Pledge:
         """A signer's pledge in the latest block."""
         return Pledge(*self.chain.call(self.contract, "pledges", _hex(signer)))
+
+    def check_at_stake(self, signed: SignedStatement) -> None:
+        """Whether it would cost a pledge here if a statement were false, asked before anything is paid for.
+
+        Raises:
+            MoveError: ``about``: it is of another court. ``pledge``: its signer has none. ReceiptError: check
+                "signature": no key's.
+        """
+        check_about(signed, self.stands.domain)
+        value = self.pledge_of(signed.signer).value
+        require(value > 0, "pledge", value, f"one of {signed.signer.hex()}")
 
     def send(self, sender: str, call: str, *args: Any, value: int = 0) -> None:
         """One transaction.

@@ -102,8 +102,9 @@ def false_vouchers(
     """
     for each in given:
         told, held = (each.statement.model_id.hex(), each.statement.lane), (own.model_id.hex(), model.manifest.lane)
+        by = each.signer.hex()  # whose false word would otherwise be nobody's
         if told != held:
-            raise InputError(f"statement by {each.signer.hex()}: found model {told}, expected {held}, which is held")
+            raise InputError(f"statement by {by}: found model {told}, expected {held}, which is held")
     return [each for each in given if each.statement.commitment != own.digest]
 
 

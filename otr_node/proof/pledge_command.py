@@ -121,6 +121,8 @@ def contradict_signer(
     """Show that one key has signed two commitments to one model: it loses its pledge, and a share is yours."""
     first, second = read_contradiction(evidence)
     at, me = _entered(options)
+    with in_file(evidence):
+        at.check_at_stake(first)
     at.contradict(me, first, second, secrets.token_bytes(32))
     print_gas(at.ledger)
     print(f"lost: the pledge of {first.signer.hex()} (otr pledge withdraw takes your share)")
@@ -144,6 +146,8 @@ def judge_statement(
     from otr_node.proof.answers import commit_for_proofs, false_vouchers
 
     signed, paid = SignedStatement.read(statement), from_hex(catcher, length=ADDRESS_BYTES, what="--catcher")
+    if not any(paid):
+        raise InputError("--catcher: found zeros, expected the address of whoever is to show it")
     account = load_key(key, read_password(password_file))
     held = load_portable(model or model_folder(find_home(), report=say))
     with in_file(statement):
@@ -168,6 +172,8 @@ def refute_statement(
     if [len(each) for each in shown] != [_SIGNATURE_BYTES] * 2:
         raise InputError(f"signatures: found {[len(each) for each in shown]} bytes, expected two of {_SIGNATURE_BYTES}")
     at, me = _entered(options)
+    with in_file(statement):
+        at.check_at_stake(signed)
     at.refute(me, signed, b"".join(shown))
     print_gas(at.ledger)
     print(f"lost: the pledge of {signed.signer.hex()} (otr pledge withdraw takes your share)")
@@ -181,7 +187,7 @@ def show_pledges(
     as_json: AsJson = False,
 ) -> None:
     """What stands behind the word of some signers."""
-    signers = [from_hex(each.removeprefix("0x"), length=ADDRESS_BYTES, what="address") for each in addresses]
+    signers = [from_hex(each, length=ADDRESS_BYTES, what="address") for each in addresses]
     at = pledges_behind(rpc, pledges)
     rows = [{"signer": each.hex(), **asdict(at.pledge_of(each))} for each in signers]
     if as_json:

@@ -12,6 +12,7 @@ from otr_core.encoding import from_hex
 from otr_core.errors import AnswerProofError, InputError
 from otr_core.poea.order import Domain
 from otr_core.spotcheck.proof.committed import ModelCommitment
+from otr_core.spotcheck.proof.pledges import PledgePolicy
 from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, SignedStatement, VouchPolicy, read_contradiction
 from otr_node.chain.access import followed_at, pledges_behind
 from otr_node.chain.backing import backed_signers
@@ -55,13 +56,19 @@ class VouchOptions:
     least_pledge: Annotated[
         str | None, typer.Option(help="Ether in a pledge there, of who vouches, that was neither lost nor asked back.")
     ] = None
+    least_notice: Annotated[
+        int | None, typer.Option(help="Seconds for which a pledge there can still be lost once it was asked back.")
+    ] = None
+    pledge_arbiter: Annotated[
+        str | None, typer.Option(help="Address of the contract whose word costs a pledge there; default: any, or none.")
+    ] = None
 
     def __post_init__(self) -> None:
         stake = {"--court": self.court, "--least-stake": self.least_stake}
         pledge = {"--pledges": self.pledges, "--least-pledge": self.least_pledge}
-        asked = [each for each in (stake, pledge) if any(value is not None for value in each.values())]
-        if self.registered and stake not in asked:
-            asked.append(stake)
+        more = (self.registered or None,), (self.least_notice, self.pledge_arbiter)
+        groups = zip((stake, pledge), more, strict=True)
+        asked = [each for each, beside in groups if any(value is not None for value in (*each.values(), *beside))]
         if self.rpc is not None and not asked:
             asked = [stake]
         for named in ({"--rpc": self.rpc, **each} for each in asked):
@@ -86,8 +93,8 @@ def vouched_signers(
         lane: of the model. domain: of the order that is answered. as_of: now, Unix seconds.
 
     Raises:
-        AnswerProofError: as ``VouchPolicy.check``; ``vouched court``: the one followed, or the one that the pledges
-            stand beside, is not the order's.
+        AnswerProofError: as ``VouchPolicy.check`` and ``PledgePolicy.check_place``; ``vouched court``: the one
+            followed, or the one that the pledges stand beside, is not the order's.
         InputError: options of another form; NodeError: the court cannot be followed. ReceiptError: a
             contradiction that is none.
     """
@@ -104,15 +111,20 @@ def vouched_signers(
         keys = keys or tuple(bytes.fromhex(name.removeprefix("0x")) for name in followed.court.operators)
         left_out |= {key for key in keys if key not in backed}
     if options.rpc is not None and options.pledges is not None:
-        least_wei = _above_zero(options.least_pledge, "--least-pledge")
+        judge = options.pledge_arbiter
+        arbiter = None if judge is None else from_hex(judge, length=ADDRESS_BYTES, what="--pledge-arbiter")
+        notice_s = 1 if options.least_notice is None else options.least_notice
+        own = PledgePolicy(_above_zero(options.least_pledge, "--least-pledge"), notice_s, arbiter)
         at = pledges_behind(options.rpc, options.pledges)
         if at.stands.domain != domain:
             raise AnswerProofError("vouched court", at.stands.domain.to_json(), domain.to_json())
+        own.check_place(at.stands.notice_s, at.stands.arbiter)  # part of the code that was found there
         keys = keys or tuple(sorted({each.signer for each in statements}))
-        if not keys:
-            raise AnswerProofError("vouched keys", "no signed statement", "one of a key that has a pledge")
-        left_out |= {key for key in keys if not at.pledge_of(key).covers(least_wei)}
-    policy = VouchPolicy(keys, least if options.least is None else options.least, frozenset(left_out))
+        left_out |= {key for key in keys if not own.takes(at.pledge_of(key))}
+    least = least if options.least is None else options.least
+    if options.rpc is not None and not options.signer and len(keys) < least:
+        raise AnswerProofError("vouched keys", f"{len(keys)} who may vouch", f"at least {least}")
+    policy = VouchPolicy(keys, least, frozenset(left_out))
     return policy.check(committed, lane, domain, statements, as_of)
 
 

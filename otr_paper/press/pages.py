@@ -28,7 +28,11 @@ def generated(project: Project) -> dict[str, dict[str, str]]:
         "ARTIFACT.md": {"commands": commands_markdown(project, rows)},
         "docs/claims.md": {"claims": claims_markdown(rows, load_published(project.data))},
         "docs/network.md": {"costs": costs_markdown(project), "chaos": chaos_markdown(project)},
-        "docs/proof.md": {"measured": proofs_markdown(project), "growth": growth_markdown(project)},
+        "docs/proof.md": {
+            "measured": proofs_markdown(project),
+            "growth": growth_markdown(project),
+            "pledges": pledges_markdown(project),
+        },
         "docs/production_rules.md": {f"{kind}s": lessons_markdown(project.data, kind) for kind in COUNTS},
         "docs/running.md": {"resources": resources_markdown(project)},
         "docs/serving.md": {"overhead": overhead_markdown(project)},
@@ -141,6 +145,22 @@ def costs_markdown(project: Project) -> str:
     lines = ["| what | who pays | gas, 135M model | gas, 70B model |", "|---|---|---|---|"]
     lines += [f"| {what} | {who} | {small:,} | {large:,} |" for what, who, (small, large) in rows]
     lines.append(f"\nMeasured with `{card.command}` on {card.date}, on the embedded chain; anvil uses the same.")
+    return "\n".join(lines)
+
+
+def pledges_markdown(project: Project) -> str:
+    """Gas of each move of pledges, and of the large parts of a fraud proof, from the stored measurement
+    ``pledge_gas``."""
+    card, found = read_result(project.results, "pledge_gas")
+    lines = ["| move | who pays | gas |", "|---|---|---|"]
+    lines += [f"| {row['move']} | {row['who']} | {row['gas']:,} |" for row in found["moves"]]
+    fraud = found["fraud"]
+    lines += [
+        f"| not a move: one column of a commitment, {fraud['rows']:,} numbers | | {fraud['column_gas']:,} |",
+        f"| not a move: the {fraud['row_cells']:,} weights of one row, {fraud['row_bytes'] / 1e6:.1f} MB, hashed and "
+        f"evaluated in {fraud['transactions'] - 1} transactions | | at most {fraud['row_gas']:,} |",
+        f"\nMeasured with `{card.command}` on {card.date}, on the embedded chain.",
+    ]
     return "\n".join(lines)
 
 

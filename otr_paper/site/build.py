@@ -51,7 +51,7 @@ def build_site(project: Project, out: Path) -> float:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         shutil.rmtree(out, ignore_errors=True)
-        raise NotebookError(f"site: Sphinx warns\n{run.stderr.strip()}")
+        raise NotebookError(f"site: Sphinx warns: {' '.join(run.stderr.split())}")
     shutil.rmtree(out / ".doctrees", ignore_errors=True)
     write_text(out / ".nojekyll", "")
     return time.perf_counter() - started

@@ -45,6 +45,7 @@ LINES = {
     "pledge contradict other --rpc localhost:1 --key missing --pledges other": "other",
     "pledge judge missing --key other --catcher 00 --out out": "missing",
     "check other --receipt other --commitment other --least-pledge 1": "--pledges",
+    "check other --receipt other --commitment other --least-notice 1": "--pledges",
     "crate --out folder": "folder",
     "devnet --profile other": "TOML",
     "record --model folder --out record.json": "folder",

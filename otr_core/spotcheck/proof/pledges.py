@@ -16,14 +16,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
-from otr_core.errors import MoveError, ParameterError, ReceiptError
+from otr_core.dispute.rules import require
+from otr_core.errors import AnswerProofError, MoveError, ParameterError, ReceiptError
 from otr_core.poea.order import Domain
-from otr_core.spotcheck.proof.vouching import SignedStatement
+from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, SignedStatement
 
 BASIS = 10_000
 MOST_REWARD_BPS = BASIS // 2
 MOST_LANE_BYTES = 64
 """Of a lane's name, which the contract has room for."""
+_NOTICES = "whole seconds, above 0 and below 2^32"
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class PledgeTerms:
     reward_bps: int
 
     def __post_init__(self) -> None:
-        if type(self.notice_s) is not int or not 0 < self.notice_s < 2**32:
-            raise ParameterError("notice_s", self.notice_s, "whole seconds, above 0 and below 2^32")
+        if not _is_notice(self.notice_s):
+            raise ParameterError("notice_s", self.notice_s, _NOTICES)
         if type(self.reward_bps) is not int or not 0 <= self.reward_bps <= MOST_REWARD_BPS:
             raise ParameterError("reward_bps", self.reward_bps, f"0 to {MOST_REWARD_BPS}: the rest is burnt")
 
@@ -60,10 +62,48 @@ class Pledge:
     asked_at: int = 0
     lost_at: int = 0
 
-    def covers(self, least_wei: int) -> bool:
-        """Whether it stands behind a word with at least ``least_wei``, which is above 0: of a lost one nothing
-        is left."""
-        return self.value >= least_wei > 0 and not self.asked_at
+
+@dataclass(frozen=True)
+class PledgePolicy:
+    """What a verifier asks of a pledge behind a word.
+
+    Attributes:
+        least_wei: above 0. least_notice_s: seconds, above 0, for which it can still be lost once it is asked back.
+        arbiter: 20-byte address of the contract whose word costs a pledge; None: any, or none at all.
+
+    Raises:
+        ParameterError: one of them is outside its domain.
+    """
+
+    least_wei: int
+    least_notice_s: int = 1
+    arbiter: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.least_wei) is not int or self.least_wei <= 0:
+            raise ParameterError("least_wei", self.least_wei, "wei above 0: who has left has none")
+        if not _is_notice(self.least_notice_s):
+            raise ParameterError("least_notice_s", self.least_notice_s, _NOTICES)
+        if self.arbiter is not None and (len(self.arbiter) != ADDRESS_BYTES or not any(self.arbiter)):
+            raise ParameterError("arbiter", self.arbiter.hex(), f"an address of {ADDRESS_BYTES} bytes, not all zero")
+
+    def check_place(self, notice_s: int, arbiter: bytes) -> None:
+        """Whether pledges count where they stand.
+
+        Args:
+            notice_s, arbiter: of the contract there, zeros where it has no arbiter.
+
+        Raises:
+            AnswerProofError: ``vouched notice``: it is shorter. ``vouched arbiter``: it is another, or none.
+        """
+        if notice_s < self.least_notice_s:
+            raise AnswerProofError("vouched notice", f"{notice_s} s", f"at least {self.least_notice_s} s")
+        if self.arbiter not in (None, arbiter):
+            raise AnswerProofError("vouched arbiter", arbiter.hex(), self.arbiter.hex())
+
+    def takes(self, pledge: Pledge) -> bool:
+        """Whether a pledge stands behind a word: of a lost one nothing is left."""
+        return pledge.value >= self.least_wei and not pledge.asked_at
 
 
 def announcement(catcher: bytes, first: SignedStatement, second: SignedStatement, salt: bytes) -> bytes:
@@ -82,6 +122,18 @@ def refutation(signed: SignedStatement, catcher: bytes) -> bytes:
         catcher: 20-byte address of who is paid for it.
     """
     return sha256(b"otr/1/refuted" + signed.statement.signing_hash + catcher).digest()
+
+
+def check_about(signed: SignedStatement, domain: Domain) -> None:
+    """Whether a statement can cost a pledge beside the court of ``domain``. The contract hashes what it is given as of
+    its own court, so that there another court's signature is nobody's who has a pledge.
+
+    Raises:
+        MoveError: ``about``: it is of another court, or its lane has a name that the contract has no room for.
+    """
+    told = signed.statement
+    require(told.domain == domain, "about", told.domain.to_json(), domain.to_json())
+    require(len(told.lane.encode()) <= MOST_LANE_BYTES, "about", told.lane, f"at most {MOST_LANE_BYTES} bytes")
 
 
 @dataclass(frozen=True)
@@ -116,9 +168,9 @@ class Pledges:
                 ``value``: nothing is put down.
         """
         own = self.of(sender)
-        _require(not own.lost_at, "lost", own.lost_at, "a key that has never lost its pledge")
-        _require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
-        _require(value > 0, "value", value, "wei above 0")
+        require(not own.lost_at, "lost", own.lost_at, "a key that has never lost its pledge")
+        require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
+        require(value > 0, "value", value, "wei above 0")
         return self._with(sender, replace(own, value=own.value + value))
 
     def ask_back(self, now: int, sender: bytes) -> Pledges:
@@ -128,8 +180,8 @@ class Pledges:
             MoveError: ``pledge``: there is none. ``notice``: it was asked back before.
         """
         own = self.of(sender)
-        _require(own.value > 0, "pledge", own.value, "a pledge")
-        _require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
+        require(own.value > 0, "pledge", own.value, "a pledge")
+        require(not own.asked_at, "notice", own.asked_at, "a pledge that was not asked back")
         return self._with(sender, replace(own, asked_at=now))
 
     def take_back(self, now: int, sender: bytes) -> Pledges:
@@ -139,9 +191,9 @@ class Pledges:
             MoveError: ``pledge``: there is none. ``notice``: not asked back, or not as long ago.
         """
         own = self.of(sender)
-        _require(own.value > 0, "pledge", own.value, "a pledge")
+        require(own.value > 0, "pledge", own.value, "a pledge")
         over = own.asked_at and now > own.asked_at + self.terms.notice_s
-        _require(bool(over), "notice", now, f"more than {self.terms.notice_s} s after it was asked back")
+        require(bool(over), "notice", now, f"more than {self.terms.notice_s} s after it was asked back")
         return self._with(sender, Pledge())._credit(sender, own.value)
 
     def announce(self, now: int, digest: bytes) -> Pledges:
@@ -160,14 +212,14 @@ class Pledges:
                 announced them, or not before this second. ``pledge``: the key has none.
         """
         about = first.statement.about
-        _require(about == second.statement.about, "about", second.statement.to_json(), "the same model and lane")
-        self._own(first)
+        require(about == second.statement.about, "about", second.statement.to_json(), "the same model and lane")
+        check_about(first, self.domain)
         found = first.statement.commitment
-        _require(found != second.statement.commitment, "statement", found.hex(), "two that differ")
+        require(found != second.statement.commitment, "statement", found.hex(), "two that differ")
         signer = _signer(first)
-        _require(_signer(second) == signer, "signature", _signer(second).hex(), signer.hex())
+        require(_signer(second) == signer, "signature", _signer(second).hex(), signer.hex())
         time = self.announced.get(announcement(sender, first, second, salt), 0)
-        _require(bool(time and now > time), "announced", time, "an earlier second, by this sender")
+        require(bool(time and now > time), "announced", time, "an earlier second, by this sender")
         return self._lose(now, sender, signer)
 
     def refute(self, now: int, sender: bytes, signed: SignedStatement, proof: bytes) -> Pledges:
@@ -180,11 +232,11 @@ class Pledges:
             MoveError: ``about``: it is of another court. ``signature``: no key's. ``arbiter``: there is none.
                 ``proof``: it does not show it. ``pledge``: the key has none.
         """
-        self._own(signed)
+        check_about(signed, self.domain)
         signer = _signer(signed)
-        _require(self.arbiter is not None, "arbiter", "none", "one")
+        require(self.arbiter is not None, "arbiter", "none", "one")
         assert self.arbiter is not None
-        _require(self.arbiter(refutation(signed, sender), proof), "proof", "another", "of this refutation")
+        require(self.arbiter(refutation(signed, sender), proof), "proof", "another", "of this refutation")
         return self._lose(now, sender, signer)
 
     def withdraw(self, sender: bytes) -> tuple[Pledges, int]:
@@ -194,19 +246,12 @@ class Pledges:
             MoveError: ``credit``: nothing is owed.
         """
         amount = self.credits.get(sender, 0)
-        _require(amount > 0, "credit", 0, "more than nothing")
+        require(amount > 0, "credit", 0, "more than nothing")
         return replace(self, credits={**self.credits, sender: 0}), amount
-
-    def _own(self, signed: SignedStatement) -> None:
-        """The contract hashes what it is given as of its own court, so that there another court's signature is
-        nobody's who has a pledge."""
-        told = signed.statement
-        _require(told.domain == self.domain, "about", told.domain.to_json(), self.domain.to_json())
-        _require(len(told.lane.encode()) <= MOST_LANE_BYTES, "about", told.lane, f"at most {MOST_LANE_BYTES} bytes")
 
     def _lose(self, now: int, catcher: bytes, signer: bytes) -> Pledges:
         value = self.of(signer).value
-        _require(value > 0, "pledge", value, f"a pledge of {signer.hex()}")
+        require(value > 0, "pledge", value, f"a pledge of {signer.hex()}")
         reward = value * self.terms.reward_bps // BASIS
         burnt = self.burnt_wei + value - reward
         return replace(self._with(signer, Pledge(lost_at=now))._credit(catcher, reward), burnt_wei=burnt)
@@ -225,6 +270,5 @@ def _signer(signed: SignedStatement) -> bytes:
         raise MoveError("signature", error.found, error.expected) from error
 
 
-def _require(holds: bool, reason: str, found: object, expected: object) -> None:
-    if not holds:
-        raise MoveError(reason, found, expected)
+def _is_notice(seconds: object) -> bool:
+    return type(seconds) is int and 0 < seconds < 2**32

@@ -79,6 +79,13 @@ def test_what_a_key_says_of_something_else_is_refused(changes, check):
     assert vouched(signed(0), signed(2, **changes)) == (ADDRESSES[0],)
 
 
+def test_what_a_signer_writes_stays_on_one_line_and_moves_no_terminal():
+    with pytest.raises(AnswerProofError) as caught:
+        vouched(signed(lane="x\naccepted: all\x1b[2J\u202e"))
+    assert r"x\naccepted: all\x1b[2J\u202e" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 def test_the_verifiers_own_lane_court_and_clock_decide():
     assert refused(signed(), lane="h100-bf16") == "vouched lane"
     assert refused(signed(), domain=Domain()) == "vouched domain"
@@ -119,6 +126,12 @@ def test_a_key_that_is_left_out_counts_for_nothing_and_against_nothing():
     for other in (signed(0, commitment=bytes(32)), signed(0, lane="h100-bf16"), signed(0, date=DATE + 1)):
         assert vouched(signed(0), other, signed(1), left_out=out) == (ADDRESSES[1],)
     assert vouched(signed(1), left_out=ADDRESSES[2:]) == (ADDRESSES[1],)
+    with pytest.raises(
+        AnswerProofError, match=r"0 of 2 keys, expected at least 1"
+    ):  # of others, none is told as left out
+        vouched(left_out=ADDRESSES[2:])
+    with pytest.raises(AnswerProofError, match=r"0 of 2 keys \(1 left out\), expected"):
+        vouched(left_out=[ADDRESSES[0], ADDRESSES[2]])
 
 
 def test_evidence_is_a_file_that_is_checked_and_not_believed(tmp_path):
@@ -224,6 +237,10 @@ def test_a_statement_travels_as_a_file_of_one_form(tmp_path):
     path.write_bytes(own.dump() + b" " * 2**16)
     with pytest.raises(InputError, match="of at most 65536 bytes"):
         SignedStatement.read(path)
+    path.write_bytes(own.dump()[:-1])
+    with pytest.raises(InputError) as caught:
+        SignedStatement.read(path)
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from otr_core.dispute.accounts import MOST_WEI
 from otr_core.dispute.court import Court
 from otr_core.dispute.profile import FILE, read_profile
 from otr_core.dispute.records import ChallengeStatus, StakedOperator, Terms
@@ -16,10 +17,13 @@ from otr_core.dispute.registry import Key
 from otr_core.errors import AnswerProofError, InputError, NodeError
 from otr_core.poea.order import Domain
 from otr_core.spotcheck.proof.committed import REACH, ModelCommitment
+from otr_core.spotcheck.proof.pledges import PledgeTerms
 from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement
 from otr_node.chain.backing import backed_signers
 from otr_node.chain.deployment import load_deployment
 from otr_node.chain.onchain import ChainCourt
+from otr_node.chain.options import wei
+from otr_node.chain.pledges import ChainPledges
 from otr_node.chain.rpc import RpcChain
 from otr_node.proof.vouchers import VouchOptions, vouched_signers
 from otr_paper.labs.disputes.parties import KEY_ID, KEYS
@@ -131,6 +135,14 @@ def test_who_has_a_stake_at_the_court_may_vouch_until_it_is_convicted(network):
     both = [OPERATOR.address[2:], FISHERMAN.address[2:]]
     assert refused(operator, other, signer=both) == "vouched keys"  # both were asked
     assert vouched(operator, other, signer=both, least=1) == (own,)
+    # a stake and a pledge, where both are asked for
+    made = ChainPledges.deploy(RpcChain(network.node.url, [OPERATOR], poll_s=0.01), domain, PledgeTerms(1_000, 0))
+    pledges = network.folder / "pledges.json"
+    pledges.write_bytes(made.stands.dump())
+    assert refused(operator, pledges=pledges, least_pledge="1") == "vouched keys"
+    made.send(OPERATOR.address.lower(), "put", value=ETHER)
+    assert vouched(operator, pledges=pledges, least_pledge="1") == (own,)
+    assert refused(operator, pledges=pledges, least_pledge="1", least_stake="1.1") == "vouched keys"
     # another court than the order's; a node of another chain; no court, or other code, where it is said to be
     assert refused(operator, under=replace(domain, court=b"\x09" * 20)) == "vouched court"
     assert refused(operator, under=replace(domain, chain_id=1)) == "vouched court"
@@ -188,11 +200,33 @@ def test_a_court_is_named_whole(given):
         VouchOptions(**given)
 
 
-@pytest.mark.parametrize("stake", ["0", "-1", "much", "1e-19"])
+@pytest.mark.parametrize(
+    "stake", ["0", "0.0", "-1", "much", "1e-19", "1e400000000", "nan", "1_0", "\u0661", ".5", "1.", " 1"]
+)
 def test_a_least_stake_is_one(tmp_path, stake):
     options = VouchOptions(rpc="http://127.0.0.1:1", court=tmp_path / "court.json", least_stake=stake)
     with pytest.raises(InputError, match="--least-stake"):
         vouched_signers(options, COMMITTED, LANE, Domain(), NOW)
+
+
+@pytest.mark.parametrize("address", ["11" * 19, "11" * 21, "", "zz" * 20])
+def test_an_address_of_another_length_is_named_by_its_option(tmp_path, address):
+    place = {"rpc": "http://127.0.0.1:1", "pledges": tmp_path / "pledges.json", "least_pledge": "1"}
+    for option, more in (
+        ("--signer", {"signer": [address]}),
+        ("--pledge-arbiter", {"pledge_arbiter": address, **place}),
+    ):
+        with pytest.raises(InputError, match=option):
+            vouched_signers(VouchOptions(**more), COMMITTED, LANE, Domain(), NOW)
+
+
+def test_a_sum_is_read_to_the_wei():
+    assert wei("12345678901.000000000000000001", "x") == 12345678901 * ETHER + 1
+    assert wei("79228162514.264337593543950335", "x") == MOST_WEI
+    assert wei("0.05", "x") == ETHER // 20
+    for more in ("1" * 5_000, "79228162514.264337593543950336", "99999999999", "1" * 12, "1.0000000000000000001"):
+        with pytest.raises(InputError, match="x: found"):
+            wei(more, "x")
 
 
 def test_whether_anybody_is_asked():

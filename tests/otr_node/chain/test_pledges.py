@@ -14,7 +14,7 @@ from otr_core.dispute.duties import two_keys
 from otr_core.errors import AnswerProofError, ChainError, InputError, MoveError, NodeError, OtrError, ParameterError
 from otr_core.poea.order import Domain
 from otr_core.poea.receipt import GROUP_ORDER
-from otr_core.spotcheck.proof.pledges import Pledge, Pledges, PledgeTerms, announcement, refutation
+from otr_core.spotcheck.proof.pledges import Pledge, PledgePolicy, Pledges, PledgeTerms, announcement, refutation
 from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement
 from otr_node.chain.anvil import known_keys
 from otr_node.chain.evm import Chain, compile_vyper
@@ -328,12 +328,41 @@ def test_a_name_that_the_contract_has_no_room_for_is_about_nothing_here():
         pair.own.put(NAMES[0], 1).contradict(2, NAMES[1], *both, b"s" * 32)
 
 
-def test_nothing_covers_nothing():
-    assert not Pledge().covers(0)
-    assert not Pledge(lost_at=5).covers(0)
-
-
 # --- what a verifier asks
+
+
+def test_a_policy_takes_what_is_there_and_was_not_asked_back():
+    policy = PledgePolicy(5)
+    assert policy.takes(Pledge(5))
+    for other in (Pledge(4), Pledge(5, asked_at=1), Pledge(lost_at=1), Pledge()):
+        assert not policy.takes(other)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("least_wei", value) for value in (0, -1, True, 1.5)),
+        *(("least_notice_s", value) for value in (0, -1, 2**32, True, 1.5)),
+        *(("arbiter", value) for value in (b"", bytes(20), b"a" * 19, b"a" * 21)),
+    ],
+)
+def test_a_policy_that_asks_for_nothing_is_none(field, value):
+    with pytest.raises(ParameterError, match=field):
+        PledgePolicy(**{"least_wei": 1, "least_notice_s": 1} | {field: value})
+
+
+def test_a_policy_names_a_least_notice_and_an_arbiter():
+    one, two = b"\x01" * 20, b"\x02" * 20
+    PledgePolicy(1).check_place(1, bytes(20))
+    PledgePolicy(1, 9, one).check_place(9, one)
+    for place, check in (
+        ((8, one), "vouched notice"),
+        ((9, two), "vouched arbiter"),
+        ((9, bytes(20)), "vouched arbiter"),
+    ):
+        with pytest.raises(AnswerProofError) as caught:
+            PledgePolicy(1, 9, one).check_place(*place)
+        assert caught.value.check == check
 
 
 def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path):
@@ -364,14 +393,29 @@ def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path)
         own, other = signed(LIAR), signed(CATCHER)
         assert vouched(own, other) == "vouched keys"
         assert vouched() == "vouched keys"
+        assert vouched(own, least=2) == "vouched keys"  # and no fault of the command line
         act(LIAR, "put", ETHER - 1)
         assert vouched(own) == "vouched keys"
         act(LIAR, "put", 1)
         assert vouched(own, other) == (NAMES[0],)
         assert vouched(own, other, least=2) == "vouched keys"
+        assert vouched(own, signed(LIAR, date=NOW - 1)) == (NAMES[0],)  # twice, and one key
         assert vouched(own, signer=[LIAR.address[2:]]) == (NAMES[0],)
         assert vouched(own, other, signer=[CATCHER.address[2:]]) == "vouched keys"
         assert vouched(own, least_pledge="1.1") == "vouched keys"
+        elsewhere = [
+            SignedStatement.read(signed(LIAR, domain=Domain(1, COURT), commitment=bytes([each] * 32)))
+            for each in (1, 2)
+        ]
+        evidence = tmp_path / "evidence"  # of what it has said of another court: that costs no pledge here
+        evidence.write_bytes(b"".join(each.dump() for each in elsewhere))
+        assert vouched(own, contradiction=[evidence]) == "vouched keys"
+        assert vouched(own, least_notice=TERMS.notice_s) == (NAMES[0],)
+        assert vouched(own, least_notice=TERMS.notice_s + 1) == "vouched notice"
+        assert vouched(own, pledge_arbiter=OTHER.address) == "vouched arbiter"  # there is none
+        judged = tmp_path / "judged.json"
+        judged.write_bytes(ChainPledges.deploy(chains[OTHER.address], domain, TERMS, OTHER.address).stands.dump())
+        assert vouched(own, pledges=judged, pledge_arbiter=OTHER.address.lower()) == "vouched keys"  # no pledge yet
         assert vouched(own, under=replace(domain, court=b"\x09" * 20)) == "vouched court"
         assert vouched(own, under=replace(domain, chain_id=1)) == "vouched court"
         act(CATCHER, "put", ETHER)
@@ -379,18 +423,27 @@ def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path)
         assert vouched(other) == "vouched keys"
         with pytest.raises(InputError, match="above 0"):
             vouched(own, least_pledge="0")
+        # What can never be met, or asks for nobody's word, is a fault of the command line.
+        with pytest.raises(ParameterError, match="least"):
+            vouched(own, signer=[LIAR.address[2:]], least=2)
+        with pytest.raises(ParameterError, match="keys"):
+            vouched_signers(VouchOptions(vouched=[own]), COMMITTED, LANE, domain, NOW)
         document = json.loads(file.read_bytes())
         for changes, check in (
             ({"reward_bps": 1}, "contract"),
             ({"address": "09" * 20}, "contract"),
             ({"arbiter": "09" * 20}, "contract"),
             ({"domain": {"chain_id": 1, "court": COURT.hex()}}, "chain-id"),
+            ({"notice_s": 2 * TERMS.notice_s}, "contract"),
             ({"notice_s": 0}, "deployment"),
             ({"format": "otr-pledges/9"}, "deployment"),
         ):
             lie = tmp_path / "lie.json"
             lie.write_text(json.dumps(document | changes, separators=(",", ":"), sort_keys=True) + "\n")
-            assert vouched(own, pledges=lie) == check
+            # What it says would do: what stands on chain decides.
+            least = {"least_notice": 2 * TERMS.notice_s} if "notice_s" in changes else {}
+            least |= {"pledge_arbiter": "09" * 20} if "arbiter" in changes else {}
+            assert vouched(own, pledges=lie, **least) == check
         false = signed(LIAR, commitment=bytes(32))
         catcher = ChainPledges(chains[CATCHER.address], made.stands)
         catcher.contradict(CATCHER.address.lower(), SignedStatement.read(own), SignedStatement.read(false), b"s" * 32)
@@ -406,6 +459,9 @@ def test_who_vouches_has_a_pledge_that_was_neither_lost_nor_asked_back(tmp_path)
         {"pledges": "x", "least_pledge": "1"},
         {"rpc": "x", "pledges": "x"},
         {"rpc": "x"},
+        {"least_notice": 1},
+        {"pledge_arbiter": "11" * 20},
+        {"rpc": "x", "pledges": "x", "least_notice": 1},
     ],
 )
 def test_pledges_are_named_whole(given):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from otr_core.cli import add_commands, app
 from otr_core.dispute.profile import FILE, read_profile
-from otr_core.errors import AnswerProofError, InputError, MoveError
+from otr_core.errors import AnswerProofError, InputError, MoveError, ReceiptError
 from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement
 from otr_node.chain.keys import VARIABLE, load_key
 from otr_node.chain.onchain import ChainCourt, deploy_arbiter
@@ -115,6 +115,13 @@ def test_a_false_word_costs_its_pledge_and_a_verifier_asks_for_one(
         assert "nothing is signed" in true.stdout
         assert not (folder / f"{name}.signature").exists()
         good(place.run("pledge", "judge", folder / "lie", *words, *out))
+    nobody = replace(lie, signature=bytes(65))
+    (folder / "nobody").write_bytes(nobody.dump())
+    words = ("--key", folder / "first", "--model", model, "--out", folder / "none")
+    for statement, catcher, kind in (("nobody", "11" * 20, ReceiptError), ("lie", "00" * 20, InputError)):
+        refused = place.run("pledge", "judge", folder / statement, *words, "--catcher", catcher)
+        assert isinstance(refused.exception, kind)
+        assert not (folder / "none").exists()
     signatures = [folder / "first.signature", folder / "second.signature"]
     for wrong in ([signatures[1], signatures[0]], [signatures[0], signatures[0]]):
         assert isinstance(place.act("catcher", "refute", folder / "lie", *wrong).exception, MoveError)
@@ -132,12 +139,28 @@ def test_a_false_word_costs_its_pledge_and_a_verifier_asks_for_one(
 def test_a_contradiction_travels_as_a_file_and_an_honest_pledge_comes_back(place, tiny_commitment):
     folder = place.folder
     good(place.act("registrar", "deploy", "--out", folder / "pledges", "--notice", 5, "--reward", 0, place="court"))
-    for who in ("signer", "first"):
-        good(place.act(who, "put", "1"))
     told = CommitmentStatement(place.domain, b"m" * 32, b"c" * 32, "portable-1", 1)
     secret = bytes(load_key(folder / "signer", PASSWORD).key)
     both = [SignedStatement.by(secret, replace(told, commitment=each * 32)).dump() for each in (b"c", b"d")]
     (folder / "evidence").write_bytes(b"".join(both))
+    # What would cost nobody a pledge is said before its catcher pays for anything.
+    elsewhere = replace(told, domain=replace(told.domain, court=b"\x09" * 20))
+    other = [SignedStatement.by(secret, replace(elsewhere, commitment=each * 32)).dump() for each in (b"c", b"d")]
+    (folder / "other").write_bytes(b"".join(other))
+    (folder / "one").write_bytes(both[0])
+    (folder / "signature").write_bytes(bytes(65))
+    before = ask(place.node, "eth_getBalance", place.address("catcher"), "latest")
+    for refused, reason in (
+        (place.act("catcher", "contradict", folder / "evidence"), "pledge"),
+        (place.act("catcher", "contradict", folder / "other"), "about"),
+        (place.act("catcher", "refute", folder / "one", folder / "signature", folder / "signature"), "pledge"),
+    ):
+        assert isinstance(refused.exception, MoveError)
+        assert refused.exception.reason == reason
+        assert str(refused.exception).startswith(str(folder))
+    assert ask(place.node, "eth_getBalance", place.address("catcher"), "latest") == before
+    for who in ("signer", "first"):
+        good(place.act(who, "put", "1"))
     assert "announce" in place.act("catcher", "contradict", folder / "evidence").output
     assert place.shown("signer")["lost_at"]
     assert isinstance(place.act("catcher", "withdraw").exception, MoveError)  # all of it is burnt here

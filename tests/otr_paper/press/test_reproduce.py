@@ -48,6 +48,7 @@ def checkout(project, smollm2, tmp_path):
     for name in (
         "reproduce_run.json",
         "dispute_gas.json",
+        "pledge_gas.json",
         "answer_proofs.json",
         "proof_growth.json",
         "chaos.json",
