@@ -32,6 +32,7 @@ from otr_node.models import model_folder
 from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
 from otr_node.proof.cells import tree_over
+from otr_node.proof.hiding import HidingProver
 from otr_node.proof.journal import ProofJournal
 from otr_node.proof.model_cells import bound_bits, commit_to_model
 from otr_node.proof.prover import AnswerProver
@@ -48,6 +49,7 @@ class KeptCommitment:
 
     Attributes:
         hashes: of the columns of the model's code words, the leaves under the commitment's root.
+        seed: of what hides them; empty where nothing does.
 
     Raises:
         InputError: they are not.
@@ -55,6 +57,7 @@ class KeptCommitment:
 
     commitment: ModelCommitment
     hashes: bytes
+    seed: bytes = b""
 
     def __post_init__(self) -> None:
         count = len(self.hashes) // HASH_BYTES
@@ -64,26 +67,33 @@ class KeptCommitment:
             raise InputError(f"column hashes: found root {root.hex()}, expected {self.commitment.root.hex()}")
 
 
-def commit_for_proofs(model: PortableModel, report: Callable[[str], None]) -> KeptCommitment:
-    """The commitment to a model, the same bytes on every machine.
+def commit_for_proofs(
+    model: PortableModel, report: Callable[[str], None], seed: bytes = b"", answers: int = 0
+) -> KeptCommitment:
+    """The commitment to a model, of the same seed the same bytes on every machine.
+
+    Args:
+        seed, answers: of one that hides the model, in so many proofs.
 
     Raises:
         AnswerProofError: check "mode": a family that is not proven.
     """
     if not model.dims.plain or model.manifest.lane != LANE:
         raise AnswerProofError("mode", f"{model.architecture.family} in {model.manifest.lane}", f"a Llama in {LANE}")
-    layout = WeightLayout(model.dims)
+    layout = WeightLayout(model.dims, answers)
     report(f"encoding {layout.rows} rows of 2^{layout.row_bits} weights and hashing their columns")
-    return KeptCommitment(*commit_to_model(model, layout))
+    return KeptCommitment(*commit_to_model(model, layout, seed), seed)
 
 
-def check_commitment(model: PortableModel, committed: ModelCommitment, report: Callable[[str], None]) -> None:
-    """Make a commitment again from the weights.
+def check_commitment(
+    model: PortableModel, committed: ModelCommitment, report: Callable[[str], None], seed: bytes = b""
+) -> None:
+    """Make a commitment again from the weights, and where it hides them from its seed.
 
     Raises:
         AnswerProofError: check "commitment": it is another.
     """
-    own = commit_for_proofs(model, report).commitment
+    own = commit_for_proofs(model, report, seed, committed.answers).commitment
     if own != committed:
         raise AnswerProofError("commitment", committed.digest.hex(), f"{own.digest.hex()}, as the weights give it")
 
@@ -144,7 +154,8 @@ def prove_answer(
     """
     sizes = check_proven(file, said, response, model_id=model.manifest.model_id, saturation=model.bounds.saturation)
     check_reach(bound_bits(model), sizes)
-    layout, committed = (None, None) if under is None else (WeightLayout(model.dims), under.commitment)
+    committed = None if under is None else under.commitment
+    layout = None if committed is None else WeightLayout(model.dims, committed.answers)
     if committed is not None and committed.model_id != model.manifest.model_id:
         raise AnswerProofError("model", f"a commitment to {committed.model_id.hex()}", model.manifest.model_id.hex())
     bits = soundness_bits(sizes, layout)
@@ -152,9 +163,13 @@ def prove_answer(
         raise AnswerProofError("soundness", f"{bits:.1f} bits", f"at least {POLICY_BITS}")
     tokens, bound = (*said.prompt_ids, *response.token_ids), proven_statement(file, said, response, committed)
     draws = draws_of(file.order, sizes.answer)
-    channel = Channel() if kept is None else ProofJournal(kept)
-    side = AnswerProver(channel, sizes, model.architecture, model, tokens, draws, committed)
-    side.column_hashes = b"" if under is None else under.hashes
+    hides = committed is not None and committed.answers > 0
+    # A prover that hides draws anew, and has nothing to go on from.
+    channel = Channel() if kept is None or hides else ProofJournal(kept)
+    prover = HidingProver if hides else AnswerProver
+    side = prover(channel, sizes, model.architecture, model, tokens, draws, committed)
+    if under is not None:
+        side.column_hashes, side.seed = under.hashes, under.seed
     side.report = report
     side.refuse_beyond()
     cells = sizes.rows << sizes.row_bits

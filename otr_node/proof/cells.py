@@ -23,9 +23,9 @@ _PART = 256  # values of a code word that one of few places is a sum of, after t
 k: Any = kernels  # loops without types
 
 
-def lay_cells(s: Sizes, witness: Witness) -> Words:
-    """All committed cells: (rows, 2^row_bits) of the base field."""
-    flat = np.zeros(s.rows << s.row_bits, np.uint64)
+def lay_cells(s: Sizes, witness: Witness, more: int = 0) -> Words:
+    """All committed cells: (rows, 2^row_bits) of the base field; and so many rows more, of zeros."""
+    flat = np.zeros((s.rows + more) << s.row_bits, np.uint64)
     for name, column in s.columns.items():
         if name.startswith("count"):
             continue
@@ -47,7 +47,7 @@ def lay_cells(s: Sizes, witness: Witness) -> Words:
             blocks = out.reshape(*s.blocks_of(column), *s.block)
             k.cut_limb(numbers, offsets, column.shifts[limb], width, blocks)
     _count(s, flat, witness.facts.peak)
-    return flat.reshape(s.rows, -1)
+    return flat.reshape(s.rows + more, -1)
 
 
 def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
@@ -101,7 +101,8 @@ class CodeWords:
     about as long as to read them back.
 
     Args:
-        chunks: gives all rows in order, some at a time: the number of the first, and the rows (count, 2^row_bits).
+        chunks: gives all rows in order, some at a time: the number of the first, and the rows (count, terms), each of
+            2^row_bits cells and perhaps a tail.
     """
 
     def __init__(self, chunks: Callable[[], Iterable[tuple[int, Words]]], row_bits: int) -> None:
@@ -124,8 +125,9 @@ class CodeWords:
             k.encode_rows(rows, roots, order, room[: len(rows)])
             yield first, room[: len(rows)]
 
-    def column_hashes(self) -> bytes:
-        """The leaves of the commitment: the hash of each column (``commitment.column_leaf``)."""
+    def column_hashes(self, salts: Words | None = None) -> bytes:
+        """The leaves of the commitment: the hash of each column (``commitment.column_leaf``), and of what is
+        put behind it, (columns, words)."""
         hashers = [leaf_hasher() for _ in range(self._size)]
         for _, words in self.parts():
             for at in range(0, self._size, _COLUMNS):
@@ -133,6 +135,8 @@ class CodeWords:
                 k.columns_of(words, at, columns)
                 for hasher, column in zip(hashers[at : at + _COLUMNS], columns, strict=True):
                     hasher.update(column.data)
+        for hasher, salt in zip(hashers, () if salts is None else salts, strict=salts is not None):
+            hasher.update(salt.tobytes())
         return b"".join(hasher.digest() for hasher in hashers)
 
     def columns_at(self, places: list[int]) -> Words:

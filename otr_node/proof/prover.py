@@ -16,7 +16,6 @@ from otr_core.spotcheck.proof.committed import SHARED
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
-    P,
     Words,
     dot,
     dot_base,
@@ -55,6 +54,11 @@ class Products:
             self._shape.pop()
         length = -1 if self._shape[-1] % 2 == 0 else self._shape[-1]
         return [each.reshape(2, *((1, -1) if length < 0 else (-1, length))) for each in self._factors]
+
+    @property
+    def left(self) -> list[Words]:
+        """The factors at the point, once all bits are bound: (2,) each."""
+        return [each.reshape(2) for each in self._factors]
 
     def message(self) -> Words:
         """Values at 0 … 3."""
@@ -163,13 +167,13 @@ class Fractions:
         follows = self._claim is not None and bool(bit)
         if len(self._own) == 2:
             found = r.product_round(self._own, self._eq, not follows)
-            back = inverse(self._mix)
+            back = self._mix.inverse
             self._said = [(Ext.of(each) - 1) * back for each in found]  # eq sums to 1
         else:
             found = r.fraction_round(self._own, self._eq, *self._mix.words, not follows)
             self._said = [Ext.of(each) for each in found]
         if follows and self._claim is not None:
-            self._said[1] = self._said[0] + (self._claim - self._said[0]) * inverse(bit)
+            self._said[1] = self._said[0] + (self._claim - self._said[0]) * bit.inverse
         return np.stack([each.words for each in self._said])
 
     def bind(self, challenge: Ext) -> None:
@@ -190,17 +194,11 @@ class Fractions:
     def ends(self) -> Words:
         """p0, p1, q0, q1."""
         if len(self._own) == 2:
-            back = inverse(self._mix)
+            back = self._mix.inverse
             self._sides = (ONE, ONE, *((Ext.of(each) - 1) * back for each in self._own.T))
         else:
             self._sides = tuple(Ext.of(each) for each in (*self._own[:2].T, *self._own[2:].T))
         return np.stack([each.words for each in self._sides])
-
-
-def inverse(x: Ext) -> Ext:
-    """1 / x, of a number that is not 0."""
-    conjugate = Ext(x.a, -x.b % P)
-    return conjugate * pow((x * conjugate).a, -1, P)
 
 
 class AnswerProver(Party):
@@ -212,6 +210,10 @@ class AnswerProver(Party):
     report: Callable[[str], None] = staticmethod(lambda line: None)
     column_hashes = b""
     """Of the commitment to the model, where there is one."""
+    seed = b""
+    """Of what hides it, where something does."""
+    dense: Words | None = None
+    """Weights of the last rows of cells, as the joining challenge made them."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -233,7 +235,9 @@ class AnswerProver(Party):
         return self.tree.root
 
     def equal(self, check: str, found: Ext, expected: Any) -> None:
-        """An honest prover's relations hold; a forger is not stopped here."""
+        """An honest prover's relations hold; a forger is not stopped here. Masked ones are kept for the end."""
+        if self.channel.book is not None:
+            super().equal(check, found, expected)
 
     def between(self, check: str, found: list[int], first: list[int], end: list[int]) -> None:
         """Likewise."""
@@ -277,10 +281,11 @@ class AnswerProver(Party):
 
     def weight_opener(self) -> WeightOpening:
         if self._opening is None:
-            self.__dict__.pop("cells", None)  # the commitment to the witness is opened
+            if not self.hides:
+                self.__dict__.pop("cells", None)  # the commitment to the witness is opened
             assert isinstance(self.model, PortableModel)
             assert self.layout is not None
-            cells = ModelCells(self.model, self.layout)
+            cells = ModelCells(self.model, self.layout, self.seed)
             self._opening = WeightOpening(cells, self.column_hashes, self._join_weights, self.report)
         return self._opening
 
@@ -417,7 +422,7 @@ class AnswerProver(Party):
     def _join(self, claim_powers: list[Ext]) -> Joining:
         self.report(f"  joining {len(claim_powers)} claims")
         del self.witness, self._room  # all claims about it are made
-        return Cells(self.sizes, self.cells).joining(self.ledger, claim_powers)
+        return Cells(self.sizes, self.cells).joining(self.ledger, claim_powers, self.dense)
 
     def cells_at(self) -> Ext:
         return self._joining.last

@@ -71,11 +71,7 @@ def lookups(p: Party) -> None:
                     found.append(_range_tree(p, alpha, beta, group.index + at, cells, bits))
                 else:
                     found.append(_pair_tree(p, alpha, beta, group, at, cells, bits))
-            numerator, denominator = ZERO, ONE
-            for fraction in [*found, _table_tree(p, alpha, beta, table, number)]:
-                numerator = numerator * fraction.denominator + fraction.numerator * denominator
-                denominator = denominator * fraction.denominator
-            p.equal("look-ups", numerator, ZERO)
+            p.cancel("look-ups", [*found, _table_tree(p, alpha, beta, table, number)])
 
 
 def _range_tree(p: Party, alpha: Ext, beta: Ext, first: int, cells: int, bits: int) -> Fraction:
