@@ -126,7 +126,8 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
     channel.data("header", len(header), lambda: header)
     channel.absorb("statement", canonical_json(bound))
     root = channel.data("commitment", 32, lambda: root)
-    party.facts = exchange_facts(channel, s, own)
+    if not s.hidden:
+        party.facts = exchange_facts(channel, s, own)
     relate(party, *(np.array(side, np.int64)[: s.positions] for side in rotary_tables(party.architecture, s.positions)))
     relate_choice(party)
     lookups(party)
