@@ -152,9 +152,11 @@ def prove_answer(
             statement beyond what is proven. ProverError: the answer is not the model's. InputError:
             ``kept``, or the folder for temporary files, cannot be written.
     """
-    sizes = check_proven(file, said, response, model_id=model.manifest.model_id, saturation=model.bounds.saturation)
-    check_reach(bound_bits(model), sizes)
     committed = None if under is None else under.commitment
+    hides = committed is not None and committed.answers > 0
+    own = model.manifest.model_id
+    sizes = check_proven(file, said, response, model_id=own, saturation=model.bounds.saturation, hidden=hides)
+    check_reach(bound_bits(model), sizes)
     layout = None if committed is None else WeightLayout(model.dims, committed.answers)
     if committed is not None and committed.model_id != model.manifest.model_id:
         raise AnswerProofError("model", f"a commitment to {committed.model_id.hex()}", model.manifest.model_id.hex())
@@ -163,7 +165,6 @@ def prove_answer(
         raise AnswerProofError("soundness", f"{bits:.1f} bits", f"at least {POLICY_BITS}")
     tokens, bound = (*said.prompt_ids, *response.token_ids), proven_statement(file, said, response, committed)
     draws = draws_of(file.order, sizes.answer)
-    hides = committed is not None and committed.answers > 0
     # A prover that hides draws anew, and has nothing to go on from.
     channel = Channel() if kept is None or hides else ProofJournal(kept)
     prover = HidingProver if hides else AnswerProver

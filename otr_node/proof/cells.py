@@ -30,7 +30,7 @@ def lay_cells(s: Sizes, witness: Witness, more: int = 0) -> Words:
         if name.startswith("count"):
             continue
         numbers = witness.numbers[name]
-        if column.open and len(witness.facts.exceptions[name][0]):
+        if column.open and witness.facts is not None and len(witness.facts.exceptions[name][0]):
             numbers = numbers.copy()
             numbers.ravel()[witness.facts.exceptions[name][0]] -= witness.facts.added(s, name)
         size = s.limb_blocks(column) * s.block_cells
@@ -46,11 +46,11 @@ def lay_cells(s: Sizes, witness: Witness, more: int = 0) -> Words:
             width = column.widths[limb] if limb + 1 < column.limbs and column.widths else 0
             blocks = out.reshape(*s.blocks_of(column), *s.block)
             k.cut_limb(numbers, offsets, column.shifts[limb], width, blocks)
-    _count(s, flat, witness.facts.peak)
+    _count(s, flat, None if witness.facts is None else witness.facts.peak)
     return flat.reshape(s.rows + more, -1)
 
 
-def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
+def _count(s: Sizes, flat: Words, peak: NDArray[np.int64] | None) -> None:
     """Write how often each entry of a table is looked up in each group."""
     for table, groups in s.lookup_groups.items():
         first, cells = s.cells_of(f"count_{table}")
@@ -67,11 +67,12 @@ def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
 
 
 def range_widths(
-    s: Sizes, peak: NDArray[np.int64], begin: int, end: int
+    s: Sizes, peak: NDArray[np.int64] | None, begin: int, end: int
 ) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
     """The widths that look-ups in the table of ranges name, block by block from ``begin`` up to ``end``: in pieces,
-    each with its first block, the one after its last, and widths (blocks, 1), or (blocks, cells) of norms."""
-    start, rests = s.first_block["norm_rest"], rest_widths(s, peak)
+    each with its first block, the one after its last, and widths (blocks, 1), or (blocks, cells) of norms whose
+    peaks are open."""
+    start, rests = s.first_block["norm_rest"], np.empty((0, 1)) if peak is None else rest_widths(s, peak)
     low, high = np.clip([start, start + len(rests)], begin, end).tolist()
     one = np.asarray(widths(s), np.int64)[:, None]
     yield begin, low, one[begin:low]

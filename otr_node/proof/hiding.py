@@ -15,7 +15,6 @@ import numpy as np
 
 from otr_core.merkle import Tree
 from otr_core.spotcheck.proof.blocks import hidden_code
-from otr_core.spotcheck.proof.facts import Facts
 from otr_core.spotcheck.proof.field import ZERO, Ext, Words, dot, xmul, xtotal
 from otr_core.spotcheck.proof.hiding import SALT, mask_rows, say_hidden
 from otr_core.spotcheck.proof.masked import Book
@@ -25,7 +24,8 @@ from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import relate_all
 from otr_node.proof import kernels
 from otr_node.proof.cells import AT_ONCE, CodeWords, lay_cells, paths_at, tree_over
-from otr_node.proof.prover import AnswerProver, Products, words_apart
+from otr_node.proof.products import Products, words_apart
+from otr_node.proof.prover import AnswerProver
 from otr_node.proof.randomness import Source, uniform
 from otr_node.proof.witness import Witness
 
@@ -55,11 +55,11 @@ class _Absent:
         return lambda *_: self
 
 
-def rehearse(party: Party, facts: Facts) -> Book:
+def rehearse(party: Party) -> Book:
     """Which masks a conversation takes: the party's own is left as it is."""
     own = (party.sizes, party.architecture, None, party.tokens, party.draws, party.committed)
     side = Party(_Silent(), *own)
-    side.facts, side.sender, side.hider = facts, _Absent(), _Absent()  # type: ignore[assignment]
+    side.sender = side.hider = _Absent()  # type: ignore[assignment]
     side.channel.book = book = Book()
     relate_all(side)
     say_hidden(side, b"")
@@ -108,7 +108,7 @@ class HidingProver(AnswerProver):
         self.witness = witness
         s = self.sizes
         self.report("counting masks")
-        rehearsed = rehearse(self, witness.facts)
+        rehearsed = rehearse(self)
         masks = uniform((rehearsed.count, 2), self.source)
         for (x, y), product in rehearsed.products.items():
             masks[product] = xmul(masks[x], masks[y])

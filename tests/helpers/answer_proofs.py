@@ -35,7 +35,8 @@ from otr_node.generate import Answer
 from otr_node.portable import PortableModel, load_portable
 from otr_node.proof.answers import KeptCommitment, commit_for_proofs
 from otr_node.proof.prover import AnswerProver
-from otr_node.proof.witness import Change, Witness, make_witness
+from otr_node.proof.witness import Witness, make_witness
+from otr_node.proof.witness_rows import Change
 from otr_node.serve import serve, sign_answer
 from otr_paper.labs.tiny import write_tiny
 

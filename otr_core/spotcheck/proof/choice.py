@@ -16,7 +16,7 @@ from otr_core.spotcheck.proof.claims import PointWeights, PrefixWeights, RowWeig
 from otr_core.spotcheck.proof.field import ONE, Ext, Words, dot, dot_base, later_sums, outer, residues, xtotal
 from otr_core.spotcheck.proof.layout import TEMPER_END
 from otr_core.spotcheck.proof.party import Party
-from otr_core.spotcheck.proof.relations import constant, dot_relation
+from otr_core.spotcheck.proof.relations import constant, dot_relation, rows_of
 
 
 def relate_choice(party: Party) -> None:
@@ -46,19 +46,19 @@ def greedy_choice(p: Party) -> None:
     the chosen token's logit and i before it held to less than L. The chosen token's own room is
     below 2^18, so that L is its logit.
     """
-    s, f, up = p.sizes, p.facts, Matrix.HEAD.shift
+    s, known, up = p.sizes, rows_of(p), Matrix.HEAD.shift
     g, j = p.tables("logits", (s.answer, s.d.vocab))
     chosen = np.array(p.tokens[s.prompt :], np.int64)
     # Σ_g g · Σ_i j[i] · ((L_g + [i ≥ chosen_g]) · 2^18 − 1 − 2^17)
     begun = later_sums(j)[chosen]  # Σ of j from the chosen token on
-    bound = dot_base(g, residues(f.choices["logit"])) * Ext.of(xtotal(j)) + dot(g, begun)
+    bound = known.logits(g) * Ext.of(xtotal(j)) + dot(g, begun)
     bound = bound * (1 << up) - Ext.of(xtotal(g)) * Ext.of(xtotal(j)) * (1 + (1 << (up - 1)))
     lhs = bound - p.claim("room", RowWeights(g[None], j))
     head_relation(p, lhs, g, j)
     (w,) = p.tables("choice", (s.answer,))
     order = np.arange(s.answer)
     found = p.claim("room", PointWeights((np.zeros_like(order), order, chosen), w))
-    p.equal("choice", found, lambda: dot_base(w, residues(f.choices["room"])))
+    p.equal("choice", found, known.rooms(w))
 
 
 def drawn_choice(p: Party) -> None:

@@ -30,6 +30,7 @@ from otr_core.spotcheck.proof.field import (
 )
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.masked import Book
+from otr_core.spotcheck.proof.scales import refuse_unhidden
 from otr_core.spotcheck.proof.sumcheck import Fraction, Levels, Rounds, sum_fractions, sumcheck
 from otr_core.spotcheck.proof.transcript import Channel
 
@@ -129,7 +130,7 @@ class Party:
 
     Attributes:
         channel: the proof's messages and challenges. sizes: of the statement. architecture: of
-            its model. facts: as sent.
+            its model. facts: as sent; absent where rows are hidden.
         ledger: claims that are still open. model: whose matrices this side evaluates; None of a
             verifier who holds none. committed: the commitment to the model, against which claims
             about its matrices are checked; None where the verifier evaluates them. weight_ledger:
@@ -172,6 +173,8 @@ class Party:
         """
         if any(not 0 <= token < self.sizes.d.vocab for token in self.tokens):
             raise AnswerProofError("mode", "a token beyond the vocabulary", f"ids below {self.sizes.d.vocab}")
+        if self.sizes.hidden:
+            refuse_unhidden(self.sizes.d, self.sizes.temperature_milli)
 
     def tables(self, label: str, shape: tuple[int, ...]) -> list[Words]:
         """A random weight vector for each axis: the equality with a random point."""

@@ -20,6 +20,8 @@ POLICY_BITS = 100
 MOST_RELATIONS, MOST_PRODUCTS, MOST_CLAIMS = 40, 12, 100
 """Of any statement: equalities at random weights, sum-checks of three factors, and claims about
 columns; of each tree of look-ups come at most ``TREE_CLAIMS`` more."""
+MOST_HIDDEN_PRODUCTS, MOST_HIDDEN_CLAIMS = 24, 130
+"""The same where rows are hidden: each of their numbers is one claim or more."""
 TREE_CLAIMS = 2
 
 
@@ -37,10 +39,11 @@ def errors(s: Sizes, weights: WeightLayout | None = None) -> dict[str, float]:
     looked_up = max(group.cells for group in groups)
     entries = max(math.prod(s.columns[f"count_{name}"].shape[1:]) for name in s.lookup_groups)
     levels = _levels(s)
-    claims = MOST_CLAIMS + TREE_CLAIMS * trees
+    products, claims = (MOST_HIDDEN_PRODUCTS, MOST_HIDDEN_CLAIMS) if s.hidden else (MOST_PRODUCTS, MOST_CLAIMS)
+    claims += TREE_CLAIMS * trees
     found = {
         "random weights of relations (degree 1 in each bit)": math.log2(MOST_RELATIONS * widest) - FIELD_BITS,
-        "sum-checks of relations (degree 3 a round)": math.log2(MOST_PRODUCTS * 3 * widest) - FIELD_BITS,
+        "sum-checks of relations (degree 3 a round)": math.log2(products * 3 * widest) - FIELD_BITS,
         # a key that is no entry's: it meets one of theirs by β, or its pole is cancelled by α
         "look-up keys (α, β)": math.log2(2 * entries + looked_up + entries) - FIELD_BITS,
         "sums of fractions (degree 3 a round, mixing)": math.log2(trees * levels * (3 * levels + 2)) - FIELD_BITS,

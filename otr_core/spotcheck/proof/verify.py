@@ -42,7 +42,7 @@ HEADER = b"otr-answer-proof/2 succinct, model held by the verifier\n"
 """First bytes of a proof: its version and mode; any other is refused."""
 COMMITTED_HEADER = b"otr-answer-proof/2 succinct, model committed to\n"
 """The same where the verifier holds a commitment to the model."""
-HIDING_HEADER = b"otr-answer-proof/2 masked, model committed to\n"
+HIDING_HEADER = b"otr-answer-proof/2 zero knowledge, model committed to\n"
 """The same where that commitment hides the model."""
 MOST_PROOF_BYTES = 2**28
 """Of a proof file; a larger one is refused unread."""
@@ -134,7 +134,8 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
     if party.hides:
         mask_root = channel.data("mask commitment", 32, lambda: party.hider.mask_root)
         channel.book = party.hider.book if channel.sends else Book()
-    party.facts = exchange_facts(channel, s, own)
+    if not s.hidden:
+        party.facts = exchange_facts(channel, s, own)
     relate_all(party)
     opened = [party.ledger]
     if party.hides:
@@ -182,8 +183,12 @@ def check_proven(
     model_id: bytes,
     saturation: tuple[int, ...],
     order: Order | None = None,
+    hidden: bool = False,
 ) -> Sizes:
-    """The checks that need no proof; sizes come from manifest, model and receipt alone.
+    """The checks that need no proof; sizes come from manifest, model, commitment and receipt alone.
+
+    Args:
+        hidden: whether the commitment to the model hides it, so that nothing stands in the clear.
 
     Raises:
         AnswerProofError, ReceiptError: the first that fails.
@@ -208,7 +213,7 @@ def check_proven(
     if receipt.positions >= a.context or receipt.positions > MOST_POSITIONS:
         raise AnswerProofError("mode", f"{receipt.positions} positions", f"at most {min(a.context, MOST_POSITIONS)}")
     milli = ordered.decoding.temperature_milli
-    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens, saturation, milli)
+    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens, saturation, milli, hidden)
 
 
 def check_proof(
@@ -262,12 +267,11 @@ def check_committed(
         AnswerProofError, ReceiptError: the first check that fails.
     """
     _check_header(proof, header_of(committed))
-    own_id, saturation = committed.model_id, committed.saturation
-    sizes = check_proven(file, said, response, model_id=own_id, saturation=saturation, order=order)
+    own, saturation, hidden = committed.model_id, committed.saturation, committed.answers > 0
+    sizes = check_proven(file, said, response, model_id=own, saturation=saturation, order=order, hidden=hidden)
     check_reach(committed.bound_bits, sizes)
     bound = proven_statement(file, said, response, committed)
-    own = _tokens_and_draws(file, bound)
-    party = Party(Channel(proof), sizes, file.model.architecture, None, *own, committed)
+    party = Party(Channel(proof), sizes, file.model.architecture, None, *_tokens_and_draws(file, bound), committed)
     return _conclude(party, bound, least_bits, len(proof))
 
 
