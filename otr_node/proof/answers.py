@@ -36,6 +36,7 @@ from otr_node.proof.hiding import HidingProver
 from otr_node.proof.journal import ProofJournal
 from otr_node.proof.model_cells import bound_bits, commit_to_model
 from otr_node.proof.prover import AnswerProver
+from otr_node.proof.secret import HidingSecret
 from otr_node.proof.witness import make_witness
 
 BYTES_PER_CELL, BYTES_FOR_TREES = 14, 500_000_000
@@ -49,7 +50,7 @@ class KeptCommitment:
 
     Attributes:
         hashes: of the columns of the model's code words, the leaves under the commitment's root.
-        seed: of what hides them; empty where nothing does.
+        seed: of what hides them; empty where nothing does. count: counts a proof under it, before it is said.
 
     Raises:
         InputError: they are not.
@@ -58,6 +59,7 @@ class KeptCommitment:
     commitment: ModelCommitment
     hashes: bytes
     seed: bytes = b""
+    count: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         count = len(self.hashes) // HASH_BYTES
@@ -179,6 +181,8 @@ def prove_answer(
     report(f"running {sizes.positions} positions once more")
     witness = make_witness(model, sizes, tokens, progress=report, draws=draws)
     facts = witness.facts
+    if under is not None:
+        under.count()
     report("committing to the cells")
     root = side.commit(witness)
     del witness  # the prover lets go of it before its memory is at its most
@@ -249,19 +253,51 @@ def prove_file(
 def kept_commitment(
     model: PortableModel, path: Path, stated: ModelCommitment, report: Callable[[str], None]
 ) -> KeptCommitment:
-    """A commitment with the hashes beside its file, or those made again where they are not there."""
-    beside = hashes_beside(path)
+    """A commitment with what its prover keeps beside its file: the secret of one that hides the model, and hashes,
+    which are made again where they are not there.
+
+    Raises:
+        InputError: there is no secret, or none that can be used.
+    """
+    beside, secret = hashes_beside(path), secret_of(path, stated)
+    seed = b"" if secret is None else secret.seed
     if beside.exists():
         hashes = read_input(beside, what="column hashes")
     else:
         report(f"{beside} is not there: making it again")
-        hashes = commit_for_proofs(model, report).hashes
-    return KeptCommitment(stated, hashes)
+        hashes = commit_for_proofs(model, report, seed, stated.answers).hashes
+    if secret is None:
+        return KeptCommitment(stated, hashes)
+    return KeptCommitment(stated, hashes, seed, lambda: secret.count(stated.answers))
 
 
 def hashes_beside(commitment: Path) -> Path:
     """Where the prover keeps the column hashes of a commitment."""
     return commitment.with_name(f"{commitment.name}.columns")
+
+
+def secret_of(path: Path, stated: ModelCommitment) -> HidingSecret | None:
+    """What hides a commitment, from beside its file; None of one that hides nothing.
+
+    Raises:
+        InputError: there is none.
+    """
+    return HidingSecret.read(secret_beside(path)) if stated.answers else None
+
+
+def seed_of(path: Path | None, stated: ModelCommitment) -> bytes:
+    """The seed of what hides a commitment; empty of one that hides nothing.
+
+    Raises:
+        InputError: there is none beside its file.
+    """
+    secret = None if path is None else secret_of(path, stated)
+    return b"" if secret is None else secret.seed
+
+
+def secret_beside(commitment: Path) -> Path:
+    """Where the prover keeps what hides a commitment."""
+    return commitment.with_name(f"{commitment.name}.secret")
 
 
 def check_file(
@@ -272,11 +308,12 @@ def check_file(
     folder: Path | None,
     report: Callable[[str], None],
     commitment: ModelCommitment | None = None,
+    seed: bytes = b"",
 ) -> ProvenAnswer:
     """The verdict on a proof of the answer in a receipt file.
 
     Args:
-        commitment: to the model, which is made again from the weights before.
+        commitment: to the model, which is made again from the weights before. seed: of what hides it.
 
     Raises:
         AnswerProofError, ReceiptError: the first check that fails.
@@ -287,5 +324,5 @@ def check_file(
     model = held_model(project, file, folder, report)
     if commitment is None:
         return verify_answer(model, proof, file, said, response, order)
-    check_commitment(model, commitment, report)
+    check_commitment(model, commitment, report, seed)
     return check_committed(proof, file, said, response, committed=commitment, order=order)

@@ -108,7 +108,7 @@ class HidingProver(AnswerProver):
         self.witness = witness
         s = self.sizes
         self.report("counting masks")
-        rehearsed = rehearse(self)
+        self.rehearsed = rehearsed = rehearse(self)
         masks = uniform((rehearsed.count, 2), self.source)
         for (x, y), product in rehearsed.products.items():
             masks[product] = xmul(masks[x], masks[y])

@@ -10,6 +10,7 @@ import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from otr_core.encoding import canonical_json, parse_canonical, strict_hex
 from otr_core.errors import InputError, in_file
@@ -52,7 +53,7 @@ class HidingSecret:
         Raises:
             InputError: there is none, or it is something else.
         """
-        with os.fdopen(_opened(path, os.O_RDONLY), "rb") as file:
+        with _opened(path, os.O_RDONLY, "rb") as file:
             return cls(path, _parsed(path, file.read(_MOST_BYTES))[0])
 
     def count(self, most: int) -> int:
@@ -67,7 +68,7 @@ class HidingSecret:
         Raises:
             InputError: as many were made; another commitment is needed.
         """
-        with os.fdopen(_opened(self.path, os.O_RDWR | os.O_APPEND), "r+b", buffering=0) as file:
+        with _opened(self.path, os.O_RDWR | os.O_APPEND, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             used = _parsed(self.path, file.read(_MOST_BYTES) or b"")[1]
             if used >= most:
@@ -83,9 +84,9 @@ class HidingSecret:
         return used
 
 
-def _opened(path: Path, flags: int) -> int:
+def _opened(path: Path, flags: int, mode: str) -> IO[bytes]:
     try:
-        return os.open(path, flags | os.O_NOFOLLOW)
+        return os.fdopen(os.open(path, flags | os.O_NOFOLLOW), mode, buffering=0)
     except OSError as error:
         raise InputError(
             f"{path}: found none that can be used ({error.strerror}), expected the secret that otr commit-model "

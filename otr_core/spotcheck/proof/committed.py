@@ -105,8 +105,7 @@ class ModelCommitment:
             found = f"found {dict(self.bound_bits)}, expected 0 to {_MOST_BITS} of each of {', '.join(REACH)}"
             raise InputError(f"model commitment bound_bits: {found}")
 
-        if type(self.answers) is not int or not 0 <= self.answers <= _MOST_ANSWERS:
-            raise InputError(f"model commitment answers: found {self.answers!r}, expected 0 to {_MOST_ANSWERS}")
+        check_answers(self.answers)
 
     @property
     def saturation(self) -> tuple[int, ...]:
@@ -171,6 +170,15 @@ class ModelCommitment:
         """
         with in_file(path):
             return cls.load(read_input(path, what="a commitment to a model (JSON)", limit_bytes=_MOST_BYTES))
+
+
+def check_answers(count: int) -> None:
+    """
+    Raises:
+        InputError: no commitment hides a model in so many proofs.
+    """
+    if type(count) is not int or not 0 <= count <= _MOST_ANSWERS:
+        raise InputError(f"model commitment answers: found {count!r}, expected 0 to {_MOST_ANSWERS}")
 
 
 def fed_rows(tokens: tuple[int, ...], vocab: int, t: Words) -> Words:
