@@ -541,7 +541,25 @@ def test_a_value_out_of_its_range_is_found_whatever_inverse_is_said(hidden_answe
     assert refused_under(hidden_answer, proof, hiding.commitment) == AT_THE_END
 
 
-# --- bytes
+# --- bounds, and bytes
+
+
+def test_no_more_masks_are_used_than_the_error_counts(hidden_answer, hiding, hiding_proof, monkeypatch):
+    monkeypatch.setattr(protocol, "MOST_MASKS", 10)
+    assert refused_under(hidden_answer, hiding_proof, hiding.commitment) == "mode"
+
+
+def test_no_relation_comes_after_they_were_joined(hidden_answer, hiding, hiding_proof, monkeypatch):
+    joined = Book.joined
+
+    def late(book, power):
+        own = list(book.zeros)
+        found = joined(book, power)
+        book.zeros.extend(own[:1])
+        return found
+
+    monkeypatch.setattr(Book, "joined", late)
+    assert refused_under(hidden_answer, hiding_proof, hiding.commitment) == "ledger"
 
 
 def test_no_message_can_be_another(hidden_answer, hiding, hiding_proof, conversation):
