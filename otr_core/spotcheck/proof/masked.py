@@ -11,6 +11,7 @@ masks and joins all other claims about committed cells (Frigo and Shelat, 2024, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,14 +59,12 @@ class Book:
 
     def joined(self, power: Ext) -> Masked:
         """Σ of the zeros, each times a power of a challenge; their list is emptied."""
-        said, own, masks = ZERO, ONE, dict[int, Ext]()
-        for each in self.zeros:
-            said = said + each.said * own
-            for mask, weight in each.masks.items():
-                masks[mask] = masks.get(mask, ZERO) + weight * own
-            own = own * power
+        powers = [ONE]
+        for _ in self.zeros[1:]:
+            powers.append(powers[-1] * power)
+        found = Masked.combined(self.zeros, powers[: len(self.zeros)])
         self.zeros.clear()
-        return Masked(said.a, said.b, masks, self)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +83,18 @@ class Masked(Ext):
         """The part that is known."""
         return Ext(self.a, self.b)
 
+    @staticmethod
+    def combined(numbers: Sequence[Ext], weights: Sequence[Ext]) -> Masked:
+        """Σ weight · number, of numbers that are all masked, by one book."""
+        said, masks, book = ZERO, dict[int, Ext](), Book()
+        for number, weight in zip(numbers, weights, strict=True):
+            assert isinstance(number, Masked)
+            said, book = said + number.said * weight, number.book
+            for mask, own in number.masks.items():
+                step = weight if own is ONE else own * weight
+                masks[mask] = masks[mask] + step if mask in masks else step
+        return Masked(said.a, said.b, masks, book)
+
     def _with(self, said: Ext, masks: dict[int, Ext]) -> Masked:
         return Masked(said.a, said.b, masks, self.book)
 
@@ -97,7 +108,10 @@ class Masked(Ext):
 
     def __mul__(self, other: Ext | int) -> Masked:
         if not isinstance(other, Masked):
-            return self._with(self.said * other, {mask: own * other for mask, own in self.masks.items()})
+            weight = other if isinstance(other, Ext) else Ext(other % P)
+            # a number as it is sent has the weight one
+            masks = {mask: weight if own is ONE else own * weight for mask, own in self.masks.items()}
+            return self._with(self.said * weight, masks)
         result = self._with(self.said * other.said, {})
         for own, side in ((self.said, other), (other.said, self)):
             for mask, weight in side.masks.items():
@@ -108,11 +122,14 @@ class Masked(Ext):
                 result.masks[mask] = result.masks.get(mask, ZERO) + left * right
         return result
 
+    def __neg__(self) -> Masked:
+        return self._with(0 - self.said, {mask: 0 - own for mask, own in self.masks.items()})
+
     def __sub__(self, other: Ext | int) -> Masked:
-        return self + other * (P - 1)
+        return self + (-other if isinstance(other, Masked) else 0 - other)
 
     def __rsub__(self, other: Ext | int) -> Masked:
-        return self * (P - 1) + other
+        return -self + other
 
     __radd__, __rmul__ = __add__, __mul__
 
