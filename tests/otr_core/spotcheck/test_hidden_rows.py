@@ -34,7 +34,9 @@ from otr_node.integers import twins
 from otr_node.portable import load_portable
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness_rows import RowColumns
+from otr_paper.claims.published import smollm2
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
+from otr_paper.studies.proving import answer_sizes
 from tests.helpers.answer_proofs import Marking, ProvableAnswer, provable
 
 END = bits.SIGMOID_ENTRIES - 1
@@ -188,6 +190,17 @@ def test_no_statement_has_more_steps_than_soundness_counts(own):
     assert 110 < seen["columns"] <= MOST_HIDDEN_CLAIMS
 
 
+def test_hidden_rows_of_a_real_model_take_so_many_cells_as_the_page_says():
+    """Of SmolLM2 and 64 positions, greedy, 21 of them chosen."""
+    norm = Norm.of(1, 576, 1e-5, bits.RESIDUAL)
+    d = replace(smollm2(), epsilon=norm.epsilon, numerator=norm.numerator, drop=norm.drop)
+    sizes = replace(answer_sizes(d, 44, 21), hidden=True)
+    more = (sizes.blocks - replace(sizes, hidden=False).blocks) * sizes.block_cells
+    assert round(more / 1e6, 1) == 12.0
+    assert (root_bits(d), factor_bits(d)) == (25, 32)
+    assert soundness_bits(sizes) > POLICY_BITS
+
+
 def test_columns_are_as_wide_as_the_page_says(own):
     """docs/proof.md: with wider ones both sides of a relation could differ by p; a place is 0 or 1."""
     columns, d = own.sizes.columns, own.sizes.d
@@ -314,6 +327,7 @@ FITTED = {
     "factor below, its room kept": ("factor end", ("factor", SITE, add(-1, AT)), ("quotient_room", SITE, put(0, AT))),
     "factor above": ("look-ups", ("factor", SITE, add(1, AT))),
     "factor above, its rest kept": ("factor", ("factor", SITE, add(1, AT)), ("quotient_low", SITE, put(0, AT))),
+    "place of a smaller value": ("peak value", ("peak_at", SITE, lambda places: np.roll(places, 1, -1))),
     "squares": ("squares", ("squares", SITE, add(1, AT))),
     "scaled": ("look-ups", ("scaled", SITE, add(-1, AT, 2))),
     "scaled, its room kept": ("scaled rest", ("scaled", SITE, add(-1, AT, 2)), ("norm_room", SITE, put(0, AT, 2))),
@@ -343,6 +357,81 @@ FITTED = {
 def test_a_number_of_a_row_with_all_that_follows_is_refused(own, kind):
     by, *changes = FITTED[kind]
     assert refused(own, own.prove(changing(*changes))) == by
+
+
+def two_faced(kind: str, *fake: tuple[str, Row]) -> type[AnswerProver]:
+    """A prover who makes the rounds of one sum-check of other numbers than those that are committed to."""
+
+    class Forger(AnswerProver):
+        def _factors(self, own_kind, tables):
+            if own_kind != kind:
+                return super()._factors(own_kind, tables)
+            honest = self.witness
+            told = {name: make(honest.numbers[name].copy()) for name, make in fake}
+            self.witness = replace(honest, numbers={**honest.numbers, **told})
+            try:
+                return super()._factors(kind, tables)
+            finally:
+                self.witness = honest
+
+    return Forger
+
+
+ROOT, SHARE = (0, AT, SITE), (0, AT, HEAD)
+
+
+@pytest.mark.parametrize(
+    "kind", ["peak place", "peak value", "scaled", "root", "factor", "normed", "top", "share", "weight", "gate ends"]
+)
+def test_the_end_of_each_sum_check_is_of_what_is_committed_to(own, kind):
+    """A relation is false of the cells, and its rounds are those of numbers of which it is true."""
+    honest, d = own.witness().numbers, own.sizes.d
+    place = int(honest["peak_at"][SITE, AT].argmax())
+    other = (place + 1) % d.hidden
+    scaled, exps = honest["scaled"][SITE, AT], honest["exp"][HEAD, AT]
+    factor, share = int(honest["factor"][ROOT]), int(honest["share"][SHARE])
+    values, weighed = scaled * factor + (1 << (d.drop - 1)), exps * share
+    values[2] += factor
+    weighed[2] += share
+    changes, fake = {
+        "peak place": ([("peak_value", SITE, add(1, AT))], ("below", add(-1, SITE, AT, place))),
+        "peak value": (
+            [("peak_at", SITE, put(np.arange(d.hidden) == other, AT))],
+            ("peak_value", put(abs(honest["peak_value"][ROOT]), *ROOT)),
+        ),
+        "scaled": (FITTED["scaled, its rest kept"][1:], ("scaled", put(scaled[2], SITE, AT, 2))),
+        "root": (
+            [("root", SITE, add(1, AT)), ("root_low", SITE, put(honest["root_low"][ROOT], AT))],
+            ("root", add(-1, *ROOT)),
+        ),
+        "factor": (
+            [("factor", SITE, add(1, AT)), ("quotient_low", SITE, put(honest["quotient_low"][ROOT], AT))],
+            ("factor", add(-1, *ROOT)),
+        ),
+        "normed": (
+            [
+                ("normed", SITE, put(values[2] >> d.drop, AT, 2)),
+                ("normed_rest", SITE, put(values[2] % (1 << d.drop), AT, 2)),
+            ],
+            ("scaled", add(1, SITE, AT, 2)),
+        ),
+        "top": ([("top", HEAD, add(1, AT))], ("top_at", put(0, HEAD, AT))),
+        "share": (
+            [("share", HEAD, add(1, AT)), ("share_low", HEAD, put(honest["share_low"][SHARE], AT))],
+            ("share", add(-1, *SHARE)),
+        ),
+        "weight": (
+            [
+                ("weight", HEAD, put(weighed[2] >> bits.EXP, AT, 2)),
+                ("weight_rest", HEAD, put(weighed[2] % (1 << bits.EXP), AT, 2)),
+            ],
+            ("exp", add(1, HEAD, AT, 2)),
+        ),
+        "gate ends": (FITTED["gate above"][1:], ("gate_index", put(END, LAYER, AT, 2))),
+    }[kind]
+    forger = two_faced(kind, fake)
+    with pytest.raises(AnswerProofError, match=f"{kind}: found a value that does not follow"):
+        check(own, own.prove(changing(*changes), prover=forger))
 
 
 def test_a_top_at_a_place_that_is_not_seen_is_refused(own):
