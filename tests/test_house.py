@@ -45,7 +45,8 @@ BUDGETS = {
     # pledges of who vouches for a commitment, in Python and on chain, 234
     # configs read as transformers reads them, or refused, 21
     # dates that exist, answers that can be counted, 13
-    "otr_core": 16065,
+    # rows of a proof as facts or as columns, so that a relation has one body for both, 313
+    "otr_core": 16378,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -72,7 +73,8 @@ BUDGETS = {
     # of terms that name one, 109; signers that are left out, and evidence against one, 12;
     # places of code words alone, and columns combined at once, 22
     # what is lost for a false word about a commitment, in Python and as a contract, 238
-    "otr_core/spotcheck": 3114,
+    # rows of a proof as facts or as columns: their columns, widths and relations, 313
+    "otr_core/spotcheck": 3427,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -113,7 +115,8 @@ BUDGETS = {
     # what a full disk or a killed process leaves of a conversion, 41
     # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
     # with their report, 4
-    "otr_node": 16554,
+    # rows of a proof as columns, 189
+    "otr_node": 16743,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -122,7 +125,8 @@ BUDGETS = {
     # trees of ones, rounds that follow from the claim, and columns that are encoded alone, 107
     # statements of commitments in its commands, 64; whose word is taken, as options and as a policy, 62
     # commands of pledges, and a verifier's options, 168
-    "otr_node/proof": 2104,
+    # rows of a witness as facts or as columns, and the factors of their sum-checks, 189
+    "otr_node/proof": 2293,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
@@ -159,7 +163,8 @@ BUDGETS = {
     # what an H100 gave: hunted, timed, answered, drawn again without it, and shown, 390
     # sweeps that outlive their workers, and prices that have dates, 28
     # a number of another claim than the one that is asked for, 3
-    "otr_paper": 26460,
+    # provers that name where rows are open, 3
+    "otr_paper": 26463,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6
@@ -171,7 +176,8 @@ BUDGETS = {
     # structured cheats laid into rows and into proofs, 145; a key's life at a court, 140; lies and games in
     # the lane h100-bf16, 35; a prover with one place of its witness changed, read while it proves, 175;
     # provers whose lies cancel, who run other weights or tokens, or replace a message, 381
-    "otr_paper/labs": 5496,
+    # provers that name where rows are open, 3
+    "otr_paper/labs": 5499,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes

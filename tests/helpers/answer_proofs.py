@@ -116,6 +116,20 @@ class ProvableAnswer:
         return check_committed(proof, **{**given, "committed": committed, **other})
 
 
+class Marking(Channel):
+    """Keeps where each message lies in the proof."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[tuple[str, int, int]] = []
+        self.at = 0
+
+    def data(self, label: str, size: int, make: Callable[[], bytes]) -> bytes:
+        self.marks.append((label, self.at, size))
+        self.at += size
+        return super().data(label, size, make)
+
+
 def provable(model: PortableModel, prompt: str, decoding: Decoding, tag: bytes = b"\x07") -> ProvableAnswer:
     """A served answer."""
     placed = order_of_model(model, prompt, decoding, secret=lambda count: tag * count)
