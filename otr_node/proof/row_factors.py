@@ -30,7 +30,13 @@ def row_factors(kind: str, tables: tuple[Any, ...], own: dict[str, Int64], s: Si
     if kind in ("root", "factor", "share"):
         return found.row_product(*tables)
     makers: dict[str, Callable[..., Products]]
-    makers = {"peak place": found.taken, "peak value": found.at_peak, "top": found.top, "gate ends": found.gates}
+    makers = {
+        "peak place": found.taken,
+        "peak value": found.at_peak,
+        "top": found.top,
+        "gate ends": found.gates,
+        "choice top": found.logits,
+    }
     return makers[kind](*tables) if kind in makers else None
 
 
@@ -84,6 +90,10 @@ class RowFactors:
         """Where a row's top is, and how far each place is from it."""
         away = self._own["distance"] + self._own["far"] + self._own["distance_low"]
         return self._weighted(xmul(o[:, None], t)[:, :, None], self._own["top_at"], away)
+
+    def logits(self, w: Words) -> Products:
+        """Where a step's largest logit is, and how far each is below it."""
+        return self._weighted(w[:, None], self._own["logit_at"][0], self._own["below_top"][0])
 
     def gates(self, layer: Words, t: Words, j: Words) -> Products:
         """By how much less than the table's a gate's index is, and that of the table."""

@@ -77,7 +77,7 @@ def make_witness(
     """
     d, count = s.d, s.positions
     own = {name: np.zeros(column.shape, np.int64) for name, column in s.columns.items() if "count" not in name}
-    known: WitnessRows = RowColumns(s, own, change) if s.hidden else RowFacts(s)
+    known: WitnessRows = RowColumns(s, own, change, draws) if s.hidden else RowFacts(s)
     lists: dict[str, list[tuple[Int64, Int64]]] = {name: [] for name in ("stream", "product")}
 
     def put(name: str, row: int, values: Int64) -> Int64:
@@ -141,7 +141,7 @@ def make_witness(
     normed = norm(s.sites - 1, x)[s.prompt - 1 :]
     sums = exact_sums(normed, model.matrix(Matrix.HEAD, 0))
     chosen = np.array(tokens[s.prompt :], np.int64)
-    choices = _drawn(s, sums, chosen, put) if s.temperature_milli else _greedy(s, sums, chosen, put, known)
+    choices = _drawn(s, sums, chosen, put, known) if s.temperature_milli else _greedy(s, sums, chosen, put, known)
     if change is None:
         _check_choice(model, s, with_rests(sums, Matrix.HEAD.shift)[0], chosen, draws)
     return Witness(own, known.end(choices, _exceptions(s, own, lists)))
@@ -167,10 +167,10 @@ def _greedy(s: Sizes, sums: Int64, chosen: Int64, put: Put, known: WitnessRows) 
     return {"logit": logit, "room": room[order, chosen]}
 
 
-def _drawn(s: Sizes, sums: Int64, chosen: Int64, put: Put) -> dict[str, Int64]:
+def _drawn(s: Sizes, sums: Int64, chosen: Int64, put: Put, known: WitnessRows) -> dict[str, Int64]:
     logits, rest = with_rests(sums, Matrix.HEAD.shift)
     put("logit_rest", 0, rest)
-    top = logits.max(-1)
+    top = known.logit(logits.max(-1))
     below = put("below_top", 0, top[:, None] - logits)
     index, rest = np.divmod(below * bits.TEMPERATURE_FACTOR, s.temper)
     near = put("chance_index", 0, np.minimum(index, TEMPER_END))

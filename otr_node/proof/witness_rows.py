@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from otr_core.errors import ProverError
 from otr_core.lane import formats as bits
 from otr_core.spotcheck.proof.facts import Facts, exception_shape
-from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.layout import DRAW_BITS, DRAW_LIMB, Sizes
 from otr_core.spotcheck.proof.scales import LENGTHS, by_length, least_peaks, most_peaks
 from otr_node.integers import twins
 
@@ -115,10 +115,11 @@ class RowColumns(WitnessRows):
 
     Args:
         own: numbers of all columns. change: what a forger does; its rows of rows' numbers are sites, or heads.
+            draws: of a drawn answer.
     """
 
-    def __init__(self, s: Sizes, own: dict[str, Int64], change: Change | None) -> None:
-        self._sizes, self._own, self._change = s, own, change
+    def __init__(self, s: Sizes, own: dict[str, Int64], change: Change | None, draws: tuple[int, ...]) -> None:
+        self._sizes, self._own, self._change, self._draws = s, own, change, draws
 
     def norm(self, site: int, own: Normed) -> Int64:
         d, put = self._sizes.d, self._row
@@ -166,7 +167,10 @@ class RowColumns(WitnessRows):
         return self._put("logit", 0, logit[:, None])[:, 0]
 
     def end(self, choices: dict[str, Int64], exceptions: Exceptions) -> Facts | None:
-        self._put("chosen_room", 0, choices["room"][:, None])
+        if self._sizes.temperature_milli:
+            self._draw(choices)
+        else:
+            self._put("chosen_room", 0, choices["room"][:, None])
         for name, (places, values) in exceptions.items() if self._change is None else ():
             if len(places):
                 shape = exception_shape(self._sizes, name)
@@ -175,6 +179,25 @@ class RowColumns(WitnessRows):
                 more = f" and {len(places) - 1} more" if len(places) > 1 else ""
                 raise ProverError(f"values of {name}: {found}{more}, expected none where rows are hidden; not proven")
         return None
+
+    def _draw(self, choices: dict[str, Int64]) -> None:
+        """The part of all weights that each step draws, in limbs."""
+        vocab, low = np.arange(self._sizes.d.vocab), 1 << DRAW_LIMB
+        self._put("logit_at", 0, (vocab == choices["logit_at"][:, None]).astype(np.int64))
+
+        def put(name: str, values: Int64) -> Int64:
+            return self._put(name, 0, values[:, None])[:, 0]
+
+        draws, chances, before = np.array(self._draws, np.int64), choices["chances"], choices["before"]
+        t0, t1 = put("chances_low", chances % low), put("chances_high", chances // low)
+        u0, u1 = draws % low, draws // low
+        put("draw_low", u0 * t0 % low)
+        carry = put("draw_carry", u0 * t0 // low)
+        middle, unit = u0 * t1 + u1 * t0 + carry, 1 << (DRAW_BITS - DRAW_LIMB)
+        put("draw_high", middle % unit)
+        part = put("draw_more", middle // unit) + 2 * u1 * t1
+        put("draw_room", part - before)
+        put("draw_end", before + choices["chance"] - 1 - part)
 
     def _put(self, name: str, row: int, values: Int64) -> Int64:
         made = values if self._change is None else self._change(name, row, values)

@@ -2,8 +2,9 @@
 
 ``otr bench proof`` at several numbers of positions, greedy, once with drawn tokens, once for a
 verifier who holds a commitment to the model, and once under one that hides it; each in a process of
-its own, so that its memory is its own. One thread; half an hour, and the largest takes 8 GB. With numbers of positions as arguments only
-these run again, with --committed only the one of that verifier; others stay as they were stored.
+its own, so that its memory is its own. One thread; half an hour, and the largest takes 8 GB. With
+numbers of positions as arguments only these run again, with --committed only those of that verifier;
+others stay as they were stored.
 """
 
 from __future__ import annotations

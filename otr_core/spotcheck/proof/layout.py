@@ -31,6 +31,8 @@ BELOW_BITS = 31
 """Bits of how far a logit is below the largest one, where tokens are drawn: 2^15 logits."""
 ROOM_BITS = 42
 """Bits of how far a logit may be below a greedily chosen one."""
+DRAW_BITS, DRAW_LIMB = 53, 27
+"""Bits of a draw (``lane.sampling.draw``), and of its lower limb where its product with the total is hidden."""
 TEMPER_END = EXP2_ENTRIES - 1
 """Index of the table's last entry, 0: what is farther weighs nothing."""
 PAD_ID, EXP_ID, SIGMOID_ID = 255, 100, 101
@@ -219,8 +221,21 @@ class Sizes(CellLayout):
             self._ranged("share_room", heads, total),
             self._ranged("gate_above", mlp, 20),
             self._ranged("gate_beneath", mlp, 20),
-            self._signed("logit", (1, self.answer, 1), ROOM_BITS + 2),
-            self._ranged("chosen_room", (1, self.answer, 1), Matrix.HEAD.shift),
+            *self._chosen_columns(),
+        ]
+
+    def _chosen_columns(self) -> list[Column]:
+        """Of the chosen tokens; a draw's product with the total is there in limbs of ``DRAW_LIMB`` bits."""
+        step, low = (1, self.answer, 1), DRAW_LIMB
+        logit = self._signed("logit", step, ROOM_BITS + 2)
+        if not self.temperature_milli:
+            return [logit, self._ranged("chosen_room", step, Matrix.HEAD.shift)]
+        widths = {"chances_low": low, "chances_high": 48 - low, "draw_low": low, "draw_carry": low}
+        widths |= {"draw_high": DRAW_BITS - low, "draw_more": 30, "draw_room": 48, "draw_end": 48}
+        return [
+            logit,
+            self._ranged("logit_at", (1, self.answer, self.d.vocab), 1),
+            *(self._ranged(name, step, width) for name, width in widths.items()),
         ]
 
     def _rest(self, stream: tuple[int, int, int]) -> Column:

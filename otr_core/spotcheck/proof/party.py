@@ -174,7 +174,7 @@ class Party:
         if any(not 0 <= token < self.sizes.d.vocab for token in self.tokens):
             raise AnswerProofError("mode", "a token beyond the vocabulary", f"ids below {self.sizes.d.vocab}")
         if self.sizes.hidden:
-            refuse_unhidden(self.sizes.d, self.sizes.temperature_milli)
+            refuse_unhidden(self.sizes.d)
 
     def tables(self, label: str, shape: tuple[int, ...]) -> list[Words]:
         """A random weight vector for each axis: the equality with a random point."""

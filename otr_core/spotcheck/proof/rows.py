@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otr_core.spotcheck.proof.claims import RowWeights
 from otr_core.spotcheck.proof.field import Ext, Words, ones, outer
@@ -108,6 +109,14 @@ class KnownRows(ABC):
     @abstractmethod
     def logits(self, g: Words) -> Ext:
         """Σ g · the logit of a chosen token."""
+
+    @abstractmethod
+    def logit_taken(self) -> None:
+        """One logit of each step of a drawn answer is the largest."""
+
+    @abstractmethod
+    def draws(self, g: Words, chosen: NDArray[np.int64]) -> None:
+        """The drawn part of all weights is passed by the chosen token, and by none before it."""
 
     @abstractmethod
     def rooms(self, w: Words) -> Ext:

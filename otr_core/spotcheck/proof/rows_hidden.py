@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
-from otr_core.spotcheck.proof.claims import PlaneWeights, RowWeights
+from otr_core.spotcheck.proof.claims import PlaneWeights, PointWeights, PrefixWeights, RowWeights
 from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, Words, dot, ones, outer, residues, xscale, xtotal
+from otr_core.spotcheck.proof.layout import DRAW_BITS, DRAW_LIMB
 from otr_core.spotcheck.proof.rows import Factor, KnownRows, seen
 from otr_core.spotcheck.proof.scales import by_length, least_peaks, most_peaks
 
@@ -174,6 +176,40 @@ class HiddenRows(KnownRows):
 
     def logits(self, g: Words) -> Ext:
         return self.party.claim("logit", RowWeights(g[None], _ONE))
+
+    def logit_taken(self) -> None:
+        p, s = self.party, self.party.sizes
+        (w,) = p.tables("choice top", (s.answer,))
+        p.equal("choice one", p.claim("logit_at", RowWeights(w[None], _every(s.d.vocab))), ones(w))
+        (g2, j2), value = p.reduce("choice top", ZERO, (s.answer, s.d.vocab), w)
+        weights = RowWeights(g2[None], j2)
+        taken, below = p.claim("logit_at", weights), p.claim("below_top", weights)
+        p.equal("choice top", value, lambda: dot(w, g2) * ones(j2) * taken * below)
+
+    def draws(self, g: Words, chosen: NDArray[np.int64]) -> None:
+        """u · total = part · 2^53 + a rest below 2^53, in limbs of 27 bits; before ≤ part < before + own.
+
+        With u = u1 · 2^27 + u0 and total likewise: u0 · t0 = low + carry · 2^27; u0 · t1 + u1 · t0 + carry = high +
+        more · 2^26; and part = more + 2 · u1 · t1, as 2^54 is 2 · 2^53. Both sides of each stay below 2^57.
+        """
+        p, s = self.party, self.party.sizes
+        draws = np.array(p.draws, np.int64)
+        u0, u1 = (xscale(g, residues(own)) for own in (draws & ((1 << DRAW_LIMB) - 1), draws >> DRAW_LIMB))
+
+        def step(name: str, weights: Words = g) -> Ext:
+            return p.claim(name, RowWeights(weights[None], _ONE))
+
+        whole = p.claim("chance", RowWeights(g[None], _every(s.d.vocab)))
+        p.equal("chances", whole, step("chances_low") + step("chances_high") * (1 << DRAW_LIMB))
+        carry = step("draw_carry")
+        p.equal("draw low", step("chances_low", u0), step("draw_low") + carry * (1 << DRAW_LIMB))
+        more, middle = step("draw_more"), step("chances_high", u0) + step("chances_low", u1) + carry
+        p.equal("draw high", middle, step("draw_high") + more * (1 << (DRAW_BITS - DRAW_LIMB)))
+        part = more + step("chances_high", u1) * 2
+        before = p.claim("chance", PrefixWeights(g, chosen))
+        p.equal("draw", before + step("draw_room"), part)
+        own = p.claim("chance", PointWeights((np.zeros_like(chosen), np.arange(s.answer), chosen), g))
+        p.equal("draw end", part + step("draw_end") + ones(g), before + own)
 
     def rooms(self, w: Words) -> Ext:
         return self.party.claim("chosen_room", RowWeights(w[None], _ONE))

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
-from otr_core.spotcheck.proof.claims import PointWeights, RowWeights, by_rows
+from otr_core.spotcheck.proof.claims import PointWeights, PrefixWeights, RowWeights, by_rows
 from otr_core.spotcheck.proof.facts import Facts, exception_shape
 from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, Words, dot_base, ones, outer, residues, xtotal
+from otr_core.spotcheck.proof.layout import DRAW_BITS
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.rows import Factor, KnownRows
 from otr_core.spotcheck.proof.scales import norm_scales, scaled_epsilon
@@ -122,6 +123,23 @@ class OpenRows(KnownRows):
 
     def logits(self, g: Words) -> Ext:
         return dot_base(g, residues(self.facts.choices["logit"]))
+
+    def logit_taken(self) -> None:
+        p, s = self.party, self.party.sizes
+        (w,) = p.tables("choice top", (s.answer,))
+        at = (np.zeros(s.answer, np.int64), np.arange(s.answer), self.facts.choices["logit_at"])
+        p.equal("choice top", p.claim("below_top", PointWeights(at, w)), ONE * 0)
+
+    def draws(self, g: Words, chosen: NDArray[np.int64]) -> None:
+        """Sums of weights as they stand in the clear, compared as plain integers."""
+        p, s, f = self.party, self.party.sizes, self.facts.choices
+        whole = RowWeights(g[None], np.broadcast_to(ONE.words, (s.d.vocab, 2)))
+        p.equal("chances", p.claim("chance", whole), dot_base(g, residues(f["chances"])))
+        p.equal("before", p.claim("chance", PrefixWeights(g, chosen)), dot_base(g, residues(f["before"])))
+        at = PointWeights((np.zeros_like(chosen), np.arange(s.answer), chosen), g)
+        p.equal("chance", p.claim("chance", at), dot_base(g, residues(f["chance"])))
+        targets = [u * total >> DRAW_BITS for u, total in zip(p.draws, f["chances"].tolist(), strict=True)]
+        p.between("draw", targets, f["before"].tolist(), (f["before"] + f["chance"]).tolist())
 
     def rooms(self, w: Words) -> Ext:
         return dot_base(w, residues(self.facts.choices["room"]))

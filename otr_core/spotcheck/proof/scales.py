@@ -74,15 +74,13 @@ def factor_bits(d: Dims) -> int:
     return max((d.numerator // max(min(roots), 1)).bit_length(), 1)
 
 
-def refuse_unhidden(d: Dims, temperature_milli: int) -> None:
-    """What is not proven where rows are hidden, by model and temperature alone.
+def refuse_unhidden(d: Dims) -> None:
+    """What is not proven where rows are hidden, by the model alone.
 
     Raises:
-        AnswerProofError: check "mode": a drawn answer; or a norm whose products could wrap around, or
+        AnswerProofError: check "mode": a norm whose products could wrap around, or
             whose root could be 0, which the lane takes for 1.
     """
-    if temperature_milli:
-        raise AnswerProofError("mode", "a drawn answer whose rows are hidden", "a greedy one")
     if d.epsilon < 1:
         raise AnswerProofError("mode", f"a norm's epsilon of {d.epsilon} where rows are hidden", "at least 1")
     root, product = root_bits(d), root_bits(d) + factor_bits(d)

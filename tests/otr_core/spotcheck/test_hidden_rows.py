@@ -220,10 +220,9 @@ def test_columns_are_as_wide_as_the_page_says(own):
 # --- what is refused unread, or by the prover
 
 
-def test_what_cannot_be_hidden_is_refused_by_both_sides(own, drawn_answer):
+def test_what_cannot_be_hidden_is_refused_by_both_sides(own):
     d = own.sizes.d
     cases = {
-        "a drawn answer": hidden(drawn_answer).sizes,
         "epsilon of 0": replace(own.sizes, d=replace(d, epsilon=0)),
         "root of 38 bits": replace(own.sizes, d=replace(d, hidden=2**34)),
         "times its factor 6[4-9]": replace(own.sizes, d=replace(d, numerator=2**62)),
