@@ -238,8 +238,8 @@ class Liar(HidingProver):
     """A prover of a false relation, as honest as ``lies`` let it be.
 
     Attributes:
-        of: the opening at which it lies. lies: "opened" (what the cells open to), "row" (the combined one),
-            "columns", "mask columns".
+        of: the opening at which it lies. lies: "sum" (rounds of the joining sum-check, not its end), "opened"
+            (what the cells open to, with such rounds), "row" (the combined one), "columns", "mask columns".
     """
 
     of = ""
@@ -258,7 +258,8 @@ class Liar(HidingProver):
         self._false_claim, self._weight_at = self.true(value), weight_at
 
     def _lying(self, rounds: Any) -> Any:
-        self._rounds_of = Lying(rounds, self._false_claim) if "opened" in self.lies else rounds
+        lies = {"sum", "opened"}.intersection(self.lies)
+        self._rounds_of = Lying(rounds, self._false_claim) if lies else rounds
         return self._rounds_of
 
     def join(self, claim_powers: list[Ext]) -> Any:
@@ -403,6 +404,7 @@ def _one_more(name: str):
     ("of", "lies", "check"),
     [
         ("", (), AT_THE_END),
+        ("", ("sum",), AT_THE_END),
         ("", ("opened",), AT_THE_END),
         ("", ("opened", "row"), "code word"),
         ("", ("opened", "row", "columns"), "columns"),
@@ -443,6 +445,7 @@ class _OtherWeights(Liar):
     ("lies", "check"),
     [
         ((), AT_THE_END),
+        (("sum",), AT_THE_END),
         (("opened",), AT_THE_END),
         (("opened", "row"), "weights code word"),
         (("opened", "row", "mask columns"), "weights mask columns"),
