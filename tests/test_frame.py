@@ -230,8 +230,9 @@ def test_a_checkout_stays_small(project):
     made again. A megabyte more since there are ten notebooks, and stored runs of the network; a whole one since a
     chain has a door of its own, a second lane its kernel and its judges, and claims are read with our own proofs;
     points of a sweep with the spread of their seeds, freer forgers, and figures whose words are of 8 points; half
-    of one for two hundred runs of the network and disputes of three seeds, and of what a GPU gave."""
+    of one for two hundred runs of the network and disputes of three seeds, and of what a GPU gave; a sixteenth for
+    rows of a proof as columns, and their forgers."""
     files = subprocess.run(["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True).stdout
     sizes = {name: (project.root / name).stat().st_size for name in files.split() if (project.root / name).is_file()}
-    assert sum(sizes.values()) < 17_400_000, sorted(sizes.items(), key=lambda item: -item[1])[:10]
+    assert sum(sizes.values()) < 17_460_000, sorted(sizes.items(), key=lambda item: -item[1])[:10]
     assert not [name for name in sizes if name.startswith("figures/") and not name.endswith((".png", ".csv", ".md"))]

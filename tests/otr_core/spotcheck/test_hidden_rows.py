@@ -224,7 +224,7 @@ def test_what_cannot_be_hidden_is_refused_by_both_sides(own):
     d = own.sizes.d
     cases = {
         "epsilon of 0": replace(own.sizes, d=replace(d, epsilon=0)),
-        "root of 38 bits": replace(own.sizes, d=replace(d, hidden=2**34)),
+        "root of 38 bits": replace(own.sizes, d=replace(d, hidden=2**34, numerator=2**20)),
         "times its factor 6[4-9]": replace(own.sizes, d=replace(d, numerator=2**62)),
     }
     for found, sizes in cases.items():
