@@ -159,7 +159,7 @@ def answer_spot_check(
         raise InputError(f"--proof-out: found {out}, expected another file than the message's")
     from otr_node import duty
     from otr_node.chain.keys import load_key, read_password
-    from otr_node.proof.answers import check_commitment, held_model, kept_commitment
+    from otr_node.proof.answers import check_commitment, held_model, kept_commitment, seed_of
 
     check, placed = _loaded(file, order, policy)
     for name, found, own in zip(("terms", "batch"), (check.terms, check.batch), _agreed(terms, batch), strict=True):
@@ -181,7 +181,8 @@ def answer_spot_check(
     if check.terms.demand == "proof":
         if under is not None:
             with in_file(commitment):
-                check_commitment(held, under, say)  # what is signed is said of one's own weights
+                # what is signed is said of one's own weights
+                check_commitment(held, under, say, seed_of(commitment, under))
         kept = None if commitment is None or under is None else kept_commitment(held, commitment, under, say)
         message, proof = duty.proof_message(check, held, said, response, secret, say, kept)
         write_bytes(proof_out or out, proof)
@@ -249,7 +250,7 @@ def take_message(
     if under is None or model is not None:
         need_extras("node")
         from otr_node import duty
-        from otr_node.proof.answers import check_commitment, held_model
+        from otr_node.proof.answers import check_commitment, held_model, seed_of
 
         project = find_home()
         held = held_model(project, check.file, model, say)
@@ -258,7 +259,7 @@ def take_message(
             judge = duty.drawn_judge(check, held, said, response, circuits)
         else:
             with in_file(commitment):
-                check_commitment(held, under, say)
+                check_commitment(held, under, say, seed_of(commitment, under))
     try:
         _show(check.answer(now, raw, judge, shown), as_json, out)
     except SpotCheckError as error:

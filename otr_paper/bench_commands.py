@@ -146,6 +146,7 @@ def bench_proof(
     positions: Annotated[int, typer.Option(help="Tokens fed, prompt and answer.")] = 64,
     temperature: Annotated[int, typer.Option(help="In thousandths; 0 is greedy.")] = 0,
     committed: Annotated[bool, typer.Option("--committed", help="For a verifier who holds no weights.")] = False,
+    hide: Annotated[int, typer.Option(help="Answers in which the commitment hides the model; with --committed.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Measure what proving a whole answer costs, and its check; minutes, and 5 GB."""
@@ -153,11 +154,12 @@ def bench_proof(
     from otr_node.models import model_folder
     from otr_paper.benches.proof import ProofPlan, measure_proof
 
-    plan, load = ProofPlan(positions, temperature, committed), os.getloadavg()[0]
+    plan, load = ProofPlan(positions, temperature, committed, hide), os.getloadavg()[0]
     found = measure_proof(model or model_folder(find_project(), report=say), plan, say)
     if as_json:
         words = f"otr bench proof --positions {positions} --temperature {temperature}"
-        print_bench(words + " --committed" * committed, {**found, "load_before": load})
+        words += " --committed" * committed + f" --hide {hide}" * (hide > 0)
+        print_bench(words, {**found, "load_before": load})
     else:
         print_table(["figure", "value"], [[name.replace("_", " "), f"{found[name]}"] for name in found])
 

@@ -15,6 +15,7 @@ from otr_node.project import Project, find_project
 
 pytest_plugins = [
     "tests.helpers.answer_proofs",
+    "tests.helpers.hiding_proofs",
     "tests.helpers.checkpoint_fixtures",
     "tests.helpers.drawn_checks",
     "tests.helpers.evidence_fixtures",

@@ -48,7 +48,8 @@ BUDGETS = {
     # the portable lane of models whose queries and keys have norms, under a name of its own, 20; heads and rows
     # that divide nothing, 10
     # what a verifier asks of a pledge, as a policy, 18; texts of others' choice on one line of a message, 1
-    "otr_core": 16114,
+    # rows of a proof as facts or as columns, so that a relation has one body for both, 313
+    "otr_core": 16827,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -62,7 +63,7 @@ BUDGETS = {
     "otr_core/attestation": 2663,
     # order, statement, the checks against both, and the seam to evidence of hardware
     # a lane that the family does not have, 4
-    "otr_core/poea": 1304,
+    "otr_core/poea": 1303,
     # two contracts, court and table, each with its structs, interfaces and events; moves for each
     # field of a statement; duties, roles and pauses, in Python and on chain; the judge's program as words;
     # the contract that judges a block of a tensor core; moves in modules by level, each with its imports
@@ -79,7 +80,8 @@ BUDGETS = {
     # places of code words alone, and columns combined at once, 22
     # what is lost for a false word about a commitment, in Python and as a contract, 238
     # what a verifier asks of a pledge, as a policy, 18
-    "otr_core/spotcheck": 3132,
+    # rows of a proof as facts or as columns: their columns, widths and relations, 313
+    "otr_core/spotcheck": 3845,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -123,9 +125,10 @@ BUDGETS = {
     # norms of queries and keys, brought together, 6; rows of no whole tiles, and a record that leaves out a file, 5
     # a verifier's options on notice and arbiter of pledges, 11; who may vouch told as too few, what nobody would lose
     # said before it is paid for, and a judge that signs for nobody, 12
-    "otr_node": 16588,
+    # rows of a proof as columns, 189
+    "otr_node": 17105,
     # files as people have them, tokens of third parties and our own, and the vendors' services
-    "otr_node/evidence": 1300,
+    "otr_node/evidence": 1174,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
     # a proof is asked for, 40; the commitment to a model and its opening, and commands that were elsewhere; sums
     # that are reduced late, and a joining sum-check that writes no weights down: the prover is four times faster, 70;
@@ -133,7 +136,8 @@ BUDGETS = {
     # statements of commitments in its commands, 64; whose word is taken, as options and as a policy, 62
     # commands of pledges, and a verifier's options, 168; on notice and arbiter, 11;
     # what nobody would lose said before it is paid for, and a judge that signs for nobody, 8
-    "otr_node/proof": 2123,
+    # rows of a witness as facts or as columns, and the factors of their sum-checks, 189
+    "otr_node/proof": 2641,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9
@@ -172,7 +176,8 @@ BUDGETS = {
     # a number of another claim than the one that is asked for, 3
     # families whose heads divide neither a piece nor a row, 10
     # gas of pledges and of the parts of a fraud proof, with the contract that measures these, 133
-    "otr_paper": 26603,
+    # provers that name where rows are open, 3
+    "otr_paper": 26616,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6
@@ -185,7 +190,8 @@ BUDGETS = {
     # the lane h100-bf16, 35; a prover with one place of its witness changed, read while it proves, 175;
     # provers whose lies cancel, who run other weights or tokens, or replace a message, 381
     # families whose heads divide neither a piece nor a row, 10
-    "otr_paper/labs": 5506,
+    # provers that name where rows are open, 3
+    "otr_paper/labs": 5509,
     # of it the mutants of every check of court and contracts, the families table, and a fuzzer that
     # parses, judges and goes on where it was cut off, the network under chaos, blocks and steps on a node;
     # the proof for a verifier without weights, how proofs grow, the law of serving; what seeds and lanes
@@ -197,10 +203,10 @@ BUDGETS = {
     # comparisons of a law that stays as it is, 7
     # five results of a GPU, 145
     # gas of pledges and of the parts of a fraud proof, with the contract that measures these, 107
-    "otr_paper/producers": 3469,
+    "otr_paper/producers": 3470,
     # of it a prefix cache that forgets, and points of several seeds, 65
     # loads of earlier releases beside a law, 21
-    "otr_paper/simulation": 1466,
+    "otr_paper/simulation": 1464,
 }
 
 

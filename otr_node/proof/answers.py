@@ -32,9 +32,11 @@ from otr_node.models import model_folder
 from otr_node.portable import PortableModel, load_portable
 from otr_node.project import Project
 from otr_node.proof.cells import tree_over
+from otr_node.proof.hiding import HidingProver
 from otr_node.proof.journal import ProofJournal
 from otr_node.proof.model_cells import bound_bits, commit_to_model
 from otr_node.proof.prover import AnswerProver
+from otr_node.proof.secret import HidingSecret
 from otr_node.proof.witness import make_witness
 
 BYTES_PER_CELL, BYTES_FOR_TREES = 14, 500_000_000
@@ -48,6 +50,7 @@ class KeptCommitment:
 
     Attributes:
         hashes: of the columns of the model's code words, the leaves under the commitment's root.
+        seed: of what hides them; empty where nothing does. count: counts a proof under it, before it is said.
 
     Raises:
         InputError: they are not.
@@ -55,6 +58,8 @@ class KeptCommitment:
 
     commitment: ModelCommitment
     hashes: bytes
+    seed: bytes = b""
+    count: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         count = len(self.hashes) // HASH_BYTES
@@ -64,26 +69,33 @@ class KeptCommitment:
             raise InputError(f"column hashes: found root {root.hex()}, expected {self.commitment.root.hex()}")
 
 
-def commit_for_proofs(model: PortableModel, report: Callable[[str], None]) -> KeptCommitment:
-    """The commitment to a model, the same bytes on every machine.
+def commit_for_proofs(
+    model: PortableModel, report: Callable[[str], None], seed: bytes = b"", answers: int = 0
+) -> KeptCommitment:
+    """The commitment to a model, of the same seed the same bytes on every machine.
+
+    Args:
+        seed, answers: of one that hides the model, in so many proofs.
 
     Raises:
         AnswerProofError: check "mode": a family that is not proven.
     """
     if not model.dims.plain or model.manifest.lane != LANE:
         raise AnswerProofError("mode", f"{model.architecture.family} in {model.manifest.lane}", f"a Llama in {LANE}")
-    layout = WeightLayout(model.dims)
+    layout = WeightLayout(model.dims, answers)
     report(f"encoding {layout.rows} rows of 2^{layout.row_bits} weights and hashing their columns")
-    return KeptCommitment(*commit_to_model(model, layout))
+    return KeptCommitment(*commit_to_model(model, layout, seed), seed)
 
 
-def check_commitment(model: PortableModel, committed: ModelCommitment, report: Callable[[str], None]) -> None:
-    """Make a commitment again from the weights.
+def check_commitment(
+    model: PortableModel, committed: ModelCommitment, report: Callable[[str], None], seed: bytes = b""
+) -> None:
+    """Make a commitment again from the weights, and where it hides them from its seed.
 
     Raises:
         AnswerProofError: check "commitment": it is another.
     """
-    own = commit_for_proofs(model, report).commitment
+    own = commit_for_proofs(model, report, seed, committed.answers).commitment
     if own != committed:
         raise AnswerProofError("commitment", committed.digest.hex(), f"{own.digest.hex()}, as the weights give it")
 
@@ -143,9 +155,12 @@ def prove_answer(
             statement beyond what is proven. ProverError: the answer is not the model's. InputError:
             ``kept``, or the folder for temporary files, cannot be written.
     """
-    sizes = check_proven(file, said, response, model_id=model.manifest.model_id, saturation=model.bounds.saturation)
+    committed = None if under is None else under.commitment
+    hides = committed is not None and committed.answers > 0
+    own = model.manifest.model_id
+    sizes = check_proven(file, said, response, model_id=own, saturation=model.bounds.saturation, hidden=hides)
     check_reach(bound_bits(model), sizes)
-    layout, committed = (None, None) if under is None else (WeightLayout(model.dims), under.commitment)
+    layout = None if committed is None else WeightLayout(model.dims, committed.answers)
     if committed is not None and committed.model_id != model.manifest.model_id:
         raise AnswerProofError("model", f"a commitment to {committed.model_id.hex()}", model.manifest.model_id.hex())
     bits = soundness_bits(sizes, layout)
@@ -153,9 +168,12 @@ def prove_answer(
         raise AnswerProofError("soundness", f"{bits:.1f} bits", f"at least {POLICY_BITS}")
     tokens, bound = (*said.prompt_ids, *response.token_ids), proven_statement(file, said, response, committed)
     draws = draws_of(file.order, sizes.answer)
-    channel = Channel() if kept is None else ProofJournal(kept)
-    side = AnswerProver(channel, sizes, model.architecture, model, tokens, draws, committed)
-    side.column_hashes = b"" if under is None else under.hashes
+    # A prover that hides draws anew, and has nothing to go on from.
+    channel = Channel() if kept is None or hides else ProofJournal(kept)
+    prover = HidingProver if hides else AnswerProver
+    side = prover(channel, sizes, model.architecture, model, tokens, draws, committed)
+    if under is not None:
+        side.column_hashes, side.seed = under.hashes, under.seed
     side.report = report
     side.refuse_beyond()
     cells = sizes.rows << sizes.row_bits
@@ -164,6 +182,8 @@ def prove_answer(
     report(f"running {sizes.positions} positions once more")
     witness = make_witness(model, sizes, tokens, progress=report, draws=draws)
     facts = witness.facts
+    if under is not None:
+        under.count()
     report("committing to the cells")
     root = side.commit(witness)
     del witness  # the prover lets go of it before its memory is at its most
@@ -234,19 +254,51 @@ def prove_file(
 def kept_commitment(
     model: PortableModel, path: Path, stated: ModelCommitment, report: Callable[[str], None]
 ) -> KeptCommitment:
-    """A commitment with the hashes beside its file, or those made again where they are not there."""
-    beside = hashes_beside(path)
+    """A commitment with what its prover keeps beside its file: the secret of one that hides the model, and hashes,
+    which are made again where they are not there.
+
+    Raises:
+        InputError: there is no secret, or none that can be used.
+    """
+    beside, secret = hashes_beside(path), secret_of(path, stated)
+    seed = b"" if secret is None else secret.seed
     if beside.exists():
         hashes = read_input(beside, what="column hashes")
     else:
         report(f"{beside} is not there: making it again")
-        hashes = commit_for_proofs(model, report).hashes
-    return KeptCommitment(stated, hashes)
+        hashes = commit_for_proofs(model, report, seed, stated.answers).hashes
+    if secret is None:
+        return KeptCommitment(stated, hashes)
+    return KeptCommitment(stated, hashes, seed, lambda: secret.count(stated.answers))
 
 
 def hashes_beside(commitment: Path) -> Path:
     """Where the prover keeps the column hashes of a commitment."""
     return commitment.with_name(f"{commitment.name}.columns")
+
+
+def secret_of(path: Path, stated: ModelCommitment) -> HidingSecret | None:
+    """What hides a commitment, from beside its file; None of one that hides nothing.
+
+    Raises:
+        InputError: there is none.
+    """
+    return HidingSecret.read(secret_beside(path)) if stated.answers else None
+
+
+def seed_of(path: Path | None, stated: ModelCommitment) -> bytes:
+    """The seed of what hides a commitment; empty of one that hides nothing.
+
+    Raises:
+        InputError: there is none beside its file.
+    """
+    secret = None if path is None else secret_of(path, stated)
+    return b"" if secret is None else secret.seed
+
+
+def secret_beside(commitment: Path) -> Path:
+    """Where the prover keeps what hides a commitment."""
+    return commitment.with_name(f"{commitment.name}.secret")
 
 
 def check_file(
@@ -257,11 +309,12 @@ def check_file(
     folder: Path | None,
     report: Callable[[str], None],
     commitment: ModelCommitment | None = None,
+    seed: bytes = b"",
 ) -> ProvenAnswer:
     """The verdict on a proof of the answer in a receipt file.
 
     Args:
-        commitment: to the model, which is made again from the weights before.
+        commitment: to the model, which is made again from the weights before. seed: of what hides it.
 
     Raises:
         AnswerProofError, ReceiptError: the first check that fails.
@@ -272,5 +325,5 @@ def check_file(
     model = held_model(project, file, folder, report)
     if commitment is None:
         return verify_answer(model, proof, file, said, response, order)
-    check_commitment(model, commitment, report)
+    check_commitment(model, commitment, report, seed)
     return check_committed(proof, file, said, response, committed=commitment, order=order)

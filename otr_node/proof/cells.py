@@ -23,14 +23,14 @@ _PART = 256  # values of a code word that one of few places is a sum of, after t
 k: Any = kernels  # loops without types
 
 
-def lay_cells(s: Sizes, witness: Witness) -> Words:
-    """All committed cells: (rows, 2^row_bits) of the base field."""
-    flat = np.zeros(s.rows << s.row_bits, np.uint64)
+def lay_cells(s: Sizes, witness: Witness, more: int = 0) -> Words:
+    """All committed cells: (rows, 2^row_bits) of the base field; and so many rows more, of zeros."""
+    flat = np.zeros((s.rows + more) << s.row_bits, np.uint64)
     for name, column in s.columns.items():
         if name.startswith("count"):
             continue
         numbers = witness.numbers[name]
-        if column.open and len(witness.facts.exceptions[name][0]):
+        if column.open and witness.facts is not None and len(witness.facts.exceptions[name][0]):
             numbers = numbers.copy()
             numbers.ravel()[witness.facts.exceptions[name][0]] -= witness.facts.added(s, name)
         size = s.limb_blocks(column) * s.block_cells
@@ -46,11 +46,11 @@ def lay_cells(s: Sizes, witness: Witness) -> Words:
             width = column.widths[limb] if limb + 1 < column.limbs and column.widths else 0
             blocks = out.reshape(*s.blocks_of(column), *s.block)
             k.cut_limb(numbers, offsets, column.shifts[limb], width, blocks)
-    _count(s, flat, witness.facts.peak)
-    return flat.reshape(s.rows, -1)
+    _count(s, flat, None if witness.facts is None else witness.facts.peak)
+    return flat.reshape(s.rows + more, -1)
 
 
-def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
+def _count(s: Sizes, flat: Words, peak: NDArray[np.int64] | None) -> None:
     """Write how often each entry of a table is looked up in each group."""
     for table, groups in s.lookup_groups.items():
         first, cells = s.cells_of(f"count_{table}")
@@ -67,11 +67,12 @@ def _count(s: Sizes, flat: Words, peak: NDArray[np.int64]) -> None:
 
 
 def range_widths(
-    s: Sizes, peak: NDArray[np.int64], begin: int, end: int
+    s: Sizes, peak: NDArray[np.int64] | None, begin: int, end: int
 ) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
     """The widths that look-ups in the table of ranges name, block by block from ``begin`` up to ``end``: in pieces,
-    each with its first block, the one after its last, and widths (blocks, 1), or (blocks, cells) of norms."""
-    start, rests = s.first_block["norm_rest"], rest_widths(s, peak)
+    each with its first block, the one after its last, and widths (blocks, 1), or (blocks, cells) of norms whose
+    peaks are open."""
+    start, rests = s.first_block["norm_rest"], np.empty((0, 1)) if peak is None else rest_widths(s, peak)
     low, high = np.clip([start, start + len(rests)], begin, end).tolist()
     one = np.asarray(widths(s), np.int64)[:, None]
     yield begin, low, one[begin:low]
@@ -101,7 +102,8 @@ class CodeWords:
     about as long as to read them back.
 
     Args:
-        chunks: gives all rows in order, some at a time: the number of the first, and the rows (count, 2^row_bits).
+        chunks: gives all rows in order, some at a time: the number of the first, and the rows (count, terms), each of
+            2^row_bits cells and perhaps a tail.
     """
 
     def __init__(self, chunks: Callable[[], Iterable[tuple[int, Words]]], row_bits: int) -> None:
@@ -124,8 +126,9 @@ class CodeWords:
             k.encode_rows(rows, roots, order, room[: len(rows)])
             yield first, room[: len(rows)]
 
-    def column_hashes(self) -> bytes:
-        """The leaves of the commitment: the hash of each column (``commitment.column_leaf``)."""
+    def column_hashes(self, salts: Words | None = None) -> bytes:
+        """The leaves of the commitment: the hash of each column (``commitment.column_leaf``), and of what is
+        put behind it, (columns, words)."""
         hashers = [leaf_hasher() for _ in range(self._size)]
         for _, words in self.parts():
             for at in range(0, self._size, _COLUMNS):
@@ -133,6 +136,8 @@ class CodeWords:
                 k.columns_of(words, at, columns)
                 for hasher, column in zip(hashers[at : at + _COLUMNS], columns, strict=True):
                     hasher.update(column.data)
+        for hasher, salt in zip(hashers, () if salts is None else salts, strict=salts is not None):
+            hasher.update(salt.tobytes())
         return b"".join(hasher.digest() for hasher in hashers)
 
     def columns_at(self, places: list[int]) -> Words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ from otr_core.files import check_target, read_input, write_bytes
 from otr_core.poea.client import opened
 from otr_core.poea.document import load_receipt_file
 from otr_core.poea.order import Domain
-from otr_core.spotcheck.proof.committed import ModelCommitment
+from otr_core.spotcheck.proof.committed import ModelCommitment, check_answers
 from otr_core.spotcheck.proof.verify import HELD, MOST_PROOF_BYTES, check_committed
 from otr_core.spotcheck.proof.vouching import ADDRESS_BYTES, CommitmentStatement, SignedStatement
 from otr_node.chain.options import with_options
@@ -39,6 +40,9 @@ def prove_receipt(
     commitment: Annotated[
         Path | None, typer.Option(help="Prove to a verifier who holds this commitment to the model, not the model.")
     ] = None,
+    zk: Annotated[
+        bool, typer.Option("--zk", help="Only a proof that tells nothing of the weights: see commit-model --hide.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Prove the whole answer in a receipt of the portable lane: that every chosen token is what the
@@ -49,13 +53,18 @@ def prove_receipt(
     check_target(out)
     from otr_node.proof.answers import prove_file
 
+    hides = commitment is not None and ModelCommitment.read(commitment).answers > 0
+    if zk and not hides:
+        found = "no commitment" if commitment is None else f"{commitment}, which hides nothing"
+        raise InputError(f"--zk: found {found}, expected --commitment of one that hides (otr commit-model --hide)")
     placed = own_order(order)
     start = time.process_time()
     raw, kept = read_input(receipt, what="a receipt file (JSON)"), out.with_name(f".{out.name}.begun")
     proof = prove_file(find_home(), raw, placed, model, say, kept, commitment)
     write_bytes(out, proof)
     how = "held" if commitment is None else "committed"
-    summary = {"proof_bytes": len(proof), "cpu_s": time.process_time() - start, "mode": "succinct", "model": how}
+    spent, mode = time.process_time() - start, "zk" if hides else "succinct"
+    summary = {"proof_bytes": len(proof), "cpu_s": spent, "mode": mode, "model": how}
     if as_json:
         print_json(summary)
     else:
@@ -66,7 +75,7 @@ def prove_receipt(
 @proof_commands.command("commit-model")
 def commit_to_weights(
     out: Annotated[
-        Path | None, typer.Option(help="Where the commitment is written; OUT.columns is the prover's.")
+        Path | None, typer.Option(help="Where the commitment is written; OUT.columns and OUT.secret are the prover's.")
     ] = None,
     model: Folder = None,
     sign: Annotated[
@@ -75,19 +84,32 @@ def commit_to_weights(
     password_file: Annotated[Path | None, typer.Option(help="Else OTR_PASSWORD, or it is asked for.")] = None,
     chain_id: Annotated[int, typer.Option(help="Chain of the court that the statement is made under.")] = 0,
     court: Annotated[str, typer.Option(help="Address of that court, hex.")] = "00" * ADDRESS_BYTES,
+    hide: Annotated[
+        int, typer.Option(help="Hide the model, in so many proofs; OUT.secret counts them. 0: hide nothing.")
+    ] = 0,
     against: Annotated[list[Path] | None, typer.Option(help="Signed statements: exit 1 if one is false.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Commit to a model of the portable lane, once: what a verifier of whole answers needs who does
     not hold the weights. Whoever holds them gets the same bytes, and can so vouch for its digest (--sign)
-    or show that somebody's signed statement of it is false (--against)."""
+    or show that somebody's signed statement of it is false (--against). With --hide proofs under it are zero
+    knowledge; nobody can make it again without OUT.secret, and nobody vouches for it."""
     need_extras("node", *(["chain"] if sign else []))
     if out is None and (sign or not against):
         raise InputError("--out: found none, expected where the commitment goes")
+    if hide and (out is None or sign or against):
+        raise InputError("--hide: found it with --sign or --against, or without --out, expected --out alone beside it")
     check_target(out)
     from otr_node.portable import load_portable
-    from otr_node.proof.answers import commit_for_proofs, false_vouchers, hashes_beside
+    from otr_node.proof.answers import commit_for_proofs, false_vouchers, hashes_beside, secret_beside
+    from otr_node.proof.secret import SEED_BYTES, HidingSecret
 
+    seed = b""
+    if hide and out is not None:
+        check_answers(hide)
+        seed = os.urandom(SEED_BYTES)
+        if secret_beside(out).exists():
+            raise InputError(f"{secret_beside(out)}: found a secret, expected none: it belongs to another commitment")
     given = [SignedStatement.read(path) for path in against or []]
     domain, secret = Domain(chain_id, from_hex(court, length=ADDRESS_BYTES, what="--court")), b""
     if sign is not None:
@@ -96,11 +118,13 @@ def commit_to_weights(
         secret = bytes(load_key(sign, read_password(password_file)).key)
     held = load_portable(model or model_folder(find_home(), report=say))
     start = time.process_time()
-    found = commit_for_proofs(held, say)
+    found = commit_for_proofs(held, say, seed, hide)
     own, lane = found.commitment, held.manifest.lane
     told = {**own.to_json(), "digest": own.digest.hex(), "cpu_s": time.process_time() - start}
     lines = []
     if out is not None:
+        if seed:
+            HidingSecret.create(secret_beside(out), seed)
         write_bytes(hashes_beside(out), found.hashes)
         write_bytes(out, own.dump())
         lines.append(f"commitment: {out}, to model {own.model_id.hex()}, digest {own.digest.hex()}")
@@ -162,10 +186,11 @@ def check_receipt_proof(
             found = check_committed(given, file, *said, committed=own, order=ordered)
     else:
         need_extras("node")
-        from otr_node.proof.answers import check_file
+        from otr_node.proof.answers import check_file, seed_of
 
         with in_file(proof):
-            found = check_file(find_home(), given, raw, placed, model, say, own)
+            seed = b"" if own is None else seed_of(commitment, own)
+            found = check_file(find_home(), given, raw, placed, model, say, own, seed)
     if as_json:
         by = {"vouched_by": [each.hex() for each in signers]}
         print_json({"accepted": True, **vars(found), **by, "order_from": "file" if placed is None else "client"})
@@ -180,3 +205,5 @@ def check_receipt_proof(
         whose = f"vouched for by {', '.join(each.hex() for each in signers)}" if signers else "trusted"
         again = "made again from the weights" if model else f"{whose}: no weights were looked at (docs/proof.md)"
         print(f"under the commitment {found.model} to the model, {again}")
+    if own is not None and own.answers:
+        print(f"zero knowledge: nothing is told of the weights, in {own.answers} proofs under this commitment")

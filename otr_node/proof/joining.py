@@ -104,13 +104,23 @@ class Cells:
         sums, across, _ = self._flat(flat)
         return dot(sums, across)
 
-    def joining(self, ledger: Ledger, powers: list[Ext]) -> Joining:
-        """The sum-check of a ledger's claims; ``powers`` of the joining challenge, those of columns first."""
+    def joining(self, ledger: Ledger, powers: list[Ext], dense: Words | None = None) -> Joining:
+        """The sum-check of a ledger's claims; ``powers`` of the joining challenge, those of columns first.
+
+        Args:
+            dense: weights of the cells of the last rows, (rows, cells, 2).
+        """
         found = [self._number(column, weights) for column, weights, _ in ledger.numbers]
         found += [self._flat(flat) for flat, _ in ledger.flat]
         sums = [own for own, *_ in found]
         weights = [xmul(own, power.words) for (_, own, _), power in zip(found, powers, strict=True)]
         written = [own for *_, own in found]
+        if dense is not None:
+            along = self.sizes.block[1]
+            weights.append(dense.reshape(-1, along, 2))
+            last = self.rows[-len(weights[-1]) :]
+            sums.append(np.stack([last, np.zeros_like(last)], -1))
+            written.append(self._last)
 
         def fold(point: list[Ext], left: list[Words]) -> tuple[Words, Words]:
             values, joined = (np.zeros((len(self.rows), 2), np.uint64) for _ in range(2))
@@ -120,6 +130,10 @@ class Cells:
             return values, joined
 
         return Joining(self.sizes.block[1].bit_length() - 1, sums, weights, fold)
+
+    def _last(self, out: Words, left: Words) -> None:
+        own = left.reshape(-1, 2)
+        out[-len(own) :] = add(out[-len(own) :], own)
 
     def _limbs(self, column: Column) -> list[tuple[int, int, np.uint64]]:
         """Of each limb its first row and the one after its last, and what a cell counts."""

@@ -71,14 +71,17 @@ def last_rounds(x, roots, order, out):
 
 @compiled
 def first_rounds(cells, roots, least, x):
-    """The rounds with halves of more than ``least`` values, of a row and as many zeros: to x."""
+    """The rounds with halves of more than ``least`` values, of a row and zeros behind it: to x."""
     size, half = len(x), len(x) // 2
     near = min(size, 4096)  # so much stays in the nearest cache through the last rounds
-    # the first round meets zeros in its upper half
+    # the first round meets zeros in its upper half, but for what is longer than the lower one
     upper, lower, own = x[:half], x[half:], roots[half:]
     for i in range(half):
         upper[i] = cells[i]
         lower[i] = times(cells[i], own[i])
+    for i in range(len(cells) - half):
+        upper[i] = plus(cells[i], cells[half + i])
+        lower[i] = times(minus(cells[i], cells[half + i]), own[i])
     half //= 2
     while 2 * half > near:
         for base in range(0, size, 2 * half):
@@ -94,11 +97,11 @@ def first_rounds(cells, roots, least, x):
 
 @compiled
 def encode_rows(rows, roots, order, out):
-    """Code words of rows: uint64 (count, cells) to (count, 2 · cells), the transform of the row and
-    as many zeros.
+    """Code words of rows: uint64 (count, terms) to (count, size), the transform of the row and zeros behind it;
+    of at least size / 2 terms.
 
     Args:
-        roots: of the round with halves of 2^k values from 2^k on, up to 2 · cells. order: bit
+        roots: of the round with halves of 2^k values from 2^k on, up to size. order: bit
             reversal of places.
     """
     size = out.shape[1]
@@ -115,14 +118,14 @@ def encode_rows(rows, roots, order, out):
 
 @compiled
 def encode_at(rows, roots, firsts, weights, out):
-    """Some places of the code words of rows: uint64 (count, cells) to (places, count).
+    """Some places of the code words of rows: uint64 (count, terms) to (places, count).
 
     The rounds with large halves leave parts that have nothing more to do with each other; of a part, each place is a
     sum. Args:
         roots: as ``encode_rows`` takes them. firsts: int64, where the part of each place begins. weights: of the
             values of that part, (places, values).
     """
-    size, values = 2 * rows.shape[1], weights.shape[1]
+    size, values = len(roots), weights.shape[1]
     x, t = np.empty(size, np.uint64), np.empty(values, np.uint64)
     for row in range(len(rows)):
         first_rounds(rows[row], roots, values // 2, x)

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 
 from otr_core.lane.dims import Matrix
-from otr_core.spotcheck.proof.blocks import Column
+from otr_core.spotcheck.proof.blocks import Column, HiddenCode, hidden_code
 from otr_core.spotcheck.proof.claims import RowWeights, Weights
 from otr_core.spotcheck.proof.committed import REACH, ModelCommitment, WeightLayout
 from otr_core.spotcheck.proof.field import Ext, Words, xmul
+from otr_core.spotcheck.proof.hiding import SALT
 from otr_core.spotcheck.proof.sumcheck import Rounds
 from otr_node.portable import PortableModel
 from otr_node.proof import kernels
 from otr_node.proof.cells import AT_ONCE, CodeWords, paths_at, tree_over
 from otr_node.proof.joining import Joining, fold_rows
 from otr_node.proof.journal import Later
+from otr_node.proof.randomness import seeded, uniform
 
 k: Any = kernels  # loops without types
 
@@ -33,12 +35,38 @@ class ModelCells:
     """The cells of a model's matrices.
 
     Attributes:
+        seed: of the tails and salts that hide them, where the layout says so.
         at_once: about so many are made at once; no bit depends on it.
     """
 
     model: PortableModel
     layout: WeightLayout
+    seed: bytes = b""
     at_once: int = AT_ONCE
+
+    @property
+    def code(self) -> HiddenCode:
+        """Of rows with tails."""
+        return hidden_code(self.layout.row_bits, self.layout.answers)
+
+    @property
+    def salts(self) -> Words | None:
+        """What stands behind the columns in the leaves, (columns, words); None where nothing is hidden."""
+        if not self.layout.answers:
+            return None
+        shape = 1 << self.code.size_bits, SALT
+        return uniform(shape, seeded(self.seed, "salts"))
+
+    def rows(self) -> Iterator[tuple[int, Words]]:
+        """``chunks``, each row with its tail where something is hidden: (count, terms)."""
+        for first, cells in self.chunks():
+            if not self.layout.answers:
+                yield first, cells
+                continue
+            length = self.code.terms - cells.shape[1]
+            numbers = range(first, first + len(cells))
+            tails = [uniform((length,), seeded(self.seed, f"tail of row {number}")) for number in numbers]
+            yield first, np.concatenate([cells, np.stack(tails)], 1)
 
     def chunks(self) -> Iterator[tuple[int, Words]]:
         """All committed rows in order: the number of the first, and some of them (count, 2^row_bits).
@@ -80,7 +108,7 @@ class ModelCells:
     @property
     def words(self) -> CodeWords:
         """Their code words."""
-        return CodeWords(self.chunks, self.layout.row_bits)
+        return CodeWords(self.rows, self.layout.row_bits)
 
 
 Report = Callable[[str], None]
@@ -93,12 +121,18 @@ def bound_bits(model: PortableModel) -> dict[str, int]:
     return {kind: math.frexp(model.bounds.accumulators[kind])[1] for kind in REACH}
 
 
-def commit_to_model(model: PortableModel, layout: WeightLayout) -> tuple[ModelCommitment, bytes]:
-    """The commitment to a model, the same bytes on every machine; and the hashes of its columns."""
-    hashes = ModelCells(model, layout).words.column_hashes()
+def commit_to_model(model: PortableModel, layout: WeightLayout, seed: bytes = b"") -> tuple[ModelCommitment, bytes]:
+    """The commitment to a model, of the same model and seed the same bytes on every machine; and the hashes
+    of its columns.
+
+    Args:
+        seed: as in ``ModelCells``.
+    """
+    cells = ModelCells(model, layout, seed)
+    hashes = cells.words.column_hashes(cells.salts)
     saturation = tuple(bound.bit_length() - 1 for bound in model.bounds.saturation)
     model_id, root = model.manifest.model_id, tree_over(hashes).root
-    return ModelCommitment(model_id, root, saturation, bound_bits(model)), hashes
+    return ModelCommitment(model_id, root, saturation, bound_bits(model), layout.answers), hashes
 
 
 def joining_weights(cells: ModelCells, claims: Claims, powers: list[Ext], sums: dict[str, Words]) -> Joining:
@@ -151,15 +185,17 @@ class WeightOpening:
 
     def combined_row(self, high: Words) -> Words:
         """The rows combined with the weights ``high``."""
-        out = np.zeros((1 << self._cells.layout.row_bits, 2), np.uint64)
-        for first, cells in self._cells.chunks():
-            k.combine_rows(cells, high[first : first + len(cells)], out)
+        terms = self._cells.code.terms if self._cells.layout.answers else 1 << self._cells.layout.row_bits
+        out = np.zeros((terms, 2), np.uint64)
+        for first, rows in self._cells.rows():
+            k.combine_rows(rows, high[first : first + len(rows)], out)
         return out
 
     def columns_at(self, places: list[int]) -> Words:
         """Columns of the code words, which are made again: (places, rows)."""
         self._report(f"  encoding {self._cells.layout.rows} rows of the model")
-        return self._cells.words.columns_at(places)
+        found, salts = self._cells.words.columns_at(places), self._cells.salts
+        return found if salts is None else np.concatenate([found, salts[places]], 1)
 
     def paths_at(self, places: list[int]) -> bytes:
         return paths_at(tree_over(self._hashes), places)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
@@ -16,7 +15,6 @@ from otr_core.spotcheck.proof.committed import SHARED
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
-    P,
     Words,
     dot,
     dot_base,
@@ -36,62 +34,13 @@ from otr_node.proof.cells import CodeWords, lay_cells, paths_at, range_widths, t
 from otr_node.proof.joining import Cells, Joining
 from otr_node.proof.journal import Later
 from otr_node.proof.model_cells import ModelCells, WeightOpening, joining_weights
+from otr_node.proof.products import Products, combined_integers, lifted, pointwise, spread_to, words_apart
+from otr_node.proof.row_factors import row_factors
 from otr_node.proof.witness import Witness
 
 _ROWS = 1024  # of a matrix, made dense at once
 k: Any = kernels  # loops without types
 r: Any = rounds
-
-
-class Products:
-    """A sum-check of three factors over a box: (2, …, last axis) each, words apart, of one shape."""
-
-    def __init__(self, factors: list[Words], shape: tuple[int, ...]) -> None:
-        self._factors, self._shape = factors, list(shape)
-
-    def _rows(self) -> list[Words]:
-        """The factors as rows along the axis whose bits are bound; of an even one the pairs are all alike."""
-        while len(self._shape) > 1 and self._shape[-1] == 1:
-            self._shape.pop()
-        length = -1 if self._shape[-1] % 2 == 0 else self._shape[-1]
-        return [each.reshape(2, *((1, -1) if length < 0 else (-1, length))) for each in self._factors]
-
-    def message(self) -> Words:
-        """Values at 0 … 3."""
-        found: Words = r.products(*self._rows())
-        return found
-
-    def bind(self, challenge: Ext) -> None:
-        bound = []
-        for each in self._rows():
-            out = np.empty((2, each.shape[1], -(-each.shape[2] // 2)), np.uint64)
-            r.bind_axis(each, *challenge.words, out)
-            bound.append(out)
-        self._factors, self._shape[-1] = bound, -(-self._shape[-1] // 2)
-
-
-def words_apart(values: Words) -> Words:
-    """(…, 2) to (2, …)."""
-    return np.ascontiguousarray(np.moveaxis(values, -1, 0))
-
-
-def combined_integers(values: NDArray[Any], weights: Words) -> Words:
-    """Σ weights[i] · values[i]: signed integers (n, m) and (n, 2) to (m, 2)."""
-    out = np.zeros((values.shape[1], 2), np.uint64)
-    k.combine_integers(values, np.ascontiguousarray(weights), out)
-    return out
-
-
-def lifted(values: NDArray[np.int64]) -> Words:
-    """Signed integers (…) as elements of the extension, (2, …)."""
-    out = np.empty((2, *values.shape), np.uint64)
-    r.lift(np.ascontiguousarray(values).ravel(), out.reshape(2, -1))
-    return out
-
-
-def _spread(weights: Words, like: Words) -> Words:
-    """Weights (…, 2) with axes of one value, as wide as another array (2, …)."""
-    return np.ascontiguousarray(np.broadcast_to(np.moveaxis(weights, -1, 0), like.shape))
 
 
 class Room:
@@ -163,13 +112,13 @@ class Fractions:
         follows = self._claim is not None and bool(bit)
         if len(self._own) == 2:
             found = r.product_round(self._own, self._eq, not follows)
-            back = inverse(self._mix)
+            back = self._mix.inverse
             self._said = [(Ext.of(each) - 1) * back for each in found]  # eq sums to 1
         else:
             found = r.fraction_round(self._own, self._eq, *self._mix.words, not follows)
             self._said = [Ext.of(each) for each in found]
         if follows and self._claim is not None:
-            self._said[1] = self._said[0] + (self._claim - self._said[0]) * inverse(bit)
+            self._said[1] = self._said[0] + (self._claim - self._said[0]) * bit.inverse
         return np.stack([each.words for each in self._said])
 
     def bind(self, challenge: Ext) -> None:
@@ -190,17 +139,11 @@ class Fractions:
     def ends(self) -> Words:
         """p0, p1, q0, q1."""
         if len(self._own) == 2:
-            back = inverse(self._mix)
+            back = self._mix.inverse
             self._sides = (ONE, ONE, *((Ext.of(each) - 1) * back for each in self._own.T))
         else:
             self._sides = tuple(Ext.of(each) for each in (*self._own[:2].T, *self._own[2:].T))
         return np.stack([each.words for each in self._sides])
-
-
-def inverse(x: Ext) -> Ext:
-    """1 / x, of a number that is not 0."""
-    conjugate = Ext(x.a, -x.b % P)
-    return conjugate * pow((x * conjugate).a, -1, P)
 
 
 class AnswerProver(Party):
@@ -212,6 +155,10 @@ class AnswerProver(Party):
     report: Callable[[str], None] = staticmethod(lambda line: None)
     column_hashes = b""
     """Of the commitment to the model, where there is one."""
+    seed = b""
+    """Of what hides it, where something does."""
+    dense: Words | None = None
+    """Weights of the last rows of cells, as the joining challenge made them."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -233,7 +180,9 @@ class AnswerProver(Party):
         return self.tree.root
 
     def equal(self, check: str, found: Ext, expected: Any) -> None:
-        """An honest prover's relations hold; a forger is not stopped here."""
+        """An honest prover's relations hold; a forger is not stopped here. Masked ones are kept for the end."""
+        if self.channel.book is not None:
+            super().equal(check, found, expected)
 
     def between(self, check: str, found: list[int], first: list[int], end: list[int]) -> None:
         """Likewise."""
@@ -277,10 +226,11 @@ class AnswerProver(Party):
 
     def weight_opener(self) -> WeightOpening:
         if self._opening is None:
-            self.__dict__.pop("cells", None)  # the commitment to the witness is opened
+            if not self.hides:
+                self.__dict__.pop("cells", None)  # the commitment to the witness is opened
             assert isinstance(self.model, PortableModel)
             assert self.layout is not None
-            cells = ModelCells(self.model, self.layout)
+            cells = ModelCells(self.model, self.layout, self.seed)
             self._opening = WeightOpening(cells, self.column_hashes, self._join_weights, self.report)
         return self._opening
 
@@ -304,33 +254,33 @@ class AnswerProver(Party):
         for name, make in makers:
             if kind.partition(" ")[0] == name:
                 return make(*tables)
+        if made := row_factors(kind, tables, self.witness.numbers, self.sizes):
+            return made
         pairs = {"silu": ("sigmoid", "gate"), "product": ("silu", "up")}
-        return self._pointwise(tables, *(self._lifted(name) for name in pairs[kind]))
+        return pointwise(tables, *(self._lifted(name) for name in pairs[kind]))
 
     def _lifted(self, name: str) -> Words:
         own = self.witness.numbers
-        return lifted(
-            (own["gate_index"] - bits.SIGMOID_ZERO) * 8 + own["gate_low"] - 4 if name == "gate" else own[name]
-        )
-
-    def _pointwise(self, tables: tuple[Words, Words, Words], f: Words, g: Words) -> Products:
-        eq = np.empty_like(f)
-        r.outer_three(tables[0], tables[1], words_apart(tables[2]), eq)
-        return Products([eq, f, g], f.shape[1:])
+        if name != "gate":
+            return lifted(own[name])
+        index = own["gate_index"] - bits.SIGMOID_ZERO
+        if self.sizes.hidden:
+            index += own["gate_above"] - own["gate_beneath"]
+        return lifted(index * 8 + own["gate_low"] - 4)
 
     def _squares(self, rows: Words) -> Products:
         scaled = self._lifted("scaled")
-        return Products([_spread(rows[:, :, None], scaled), scaled, scaled], scaled.shape[1:])
+        return Products([spread_to(rows[:, :, None], scaled), scaled, scaled], scaled.shape[1:])
 
     def _far(self, own: Words, t: Words, j: Words, beyond: str = "far", index: str = "distance") -> Products:
         near = lifted(TEMPER_END - self.witness.numbers[index])
-        return self._pointwise((own, t, j), self._lifted(beyond), near)
+        return pointwise((own, t, j), self._lifted(beyond), near)
 
     def _dot(self, matrix: Matrix, source: str, sites: list[int], layer: Words, t: Words, rows: Words) -> Products:
         values = self.witness.numbers[source]
         folded = words_apart(np.stack([combined_integers(values[site], t) for site in sites]))
         combined = words_apart(self._by_layers(matrix, rows))
-        return Products([_spread(layer[:, None], folded), folded, combined], folded.shape[1:])
+        return Products([spread_to(layer[:, None], folded), folded, combined], folded.shape[1:])
 
     def _by_layers(self, matrix: Matrix, rows: Words) -> Words:
         """Each layer's rows combined: (layers, columns, 2)."""
@@ -349,7 +299,7 @@ class AnswerProver(Party):
         query = lifted(turned[:, :, : d.heads])
         small = np.empty((2, d.layers, s.positions, d.heads), np.uint64)
         r.outer_three(layer, t, words_apart(head), small)
-        return Products([_spread(np.moveaxis(small, 0, -1)[..., None, :], seen), query, seen], seen.shape[1:])
+        return Products([spread_to(np.moveaxis(small, 0, -1)[..., None, :], seen), query, seen], seen.shape[1:])
 
     def _mix(self, layer: Words, t: Words, head: Words, c: Words) -> Products:
         d, s = self.sizes.d, self.sizes
@@ -359,7 +309,7 @@ class AnswerProver(Party):
         own = xtotal(xscale(c, values), 3)
         own = words_apart(np.repeat(own, d.heads // d.kv_heads, axis=1))
         eq = xmul(layer[:, None, None], head[:, None])
-        return Products([_spread(eq, own), words_apart(folded).reshape(own.shape), own], own.shape[1:])
+        return Products([spread_to(eq, own), words_apart(folded).reshape(own.shape), own], own.shape[1:])
 
     # --- sums of fractions
 
@@ -377,7 +327,7 @@ class AnswerProver(Party):
         bottom = leaves[-2:]
         if label == "ranges":
             begin, end = first // s.block_cells, (first + count) // s.block_cells
-            for low, high, ids in range_widths(s, self.facts.peak, begin, end):
+            for low, high, ids in range_widths(s, None if s.hidden else self.facts.peak, begin, end):
                 blocks = flat[low * s.block_cells : high * s.block_cells].reshape(high - low, s.block_cells)
                 at = (low - begin) * s.block_cells
                 r.range_leaves(blocks, residues(ids), *alpha.words, *beta.words, at, bottom)
@@ -417,7 +367,7 @@ class AnswerProver(Party):
     def _join(self, claim_powers: list[Ext]) -> Joining:
         self.report(f"  joining {len(claim_powers)} claims")
         del self.witness, self._room  # all claims about it are made
-        return Cells(self.sizes, self.cells).joining(self.ledger, claim_powers)
+        return Cells(self.sizes, self.cells).joining(self.ledger, claim_powers, self.dense)
 
     def cells_at(self) -> Ext:
         return self._joining.last

@@ -15,19 +15,16 @@ from numpy.typing import NDArray
 from otr_core.errors import ProverError
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
-from otr_core.spotcheck.proof.facts import Facts
+from otr_core.spotcheck.proof.facts import EXCEPTIONS, Facts
 from otr_core.spotcheck.proof.layout import TEMPER_END, Sizes
 from otr_core.spotcheck.proof.verify import rotary_tables
 from otr_node.integers import twins
 from otr_node.integers.forms import EXP2, SIGMOID
 from otr_node.integers.packed import Packed
 from otr_node.portable import PortableModel
+from otr_node.proof.witness_rows import Change, Exceptions, Normed, RowColumns, RowFacts, WitnessRows
 
 Int64 = NDArray[np.int64]
-Change = Callable[[str, int, Int64], Int64]
-"""(column, layer or site, values) → other values, from which the computation goes on: what a forger
-does."""
-
 Put = Callable[[str, int, Int64], Int64]
 """Keeps the values of a column's row, and gives those from which the computation goes on."""
 
@@ -36,10 +33,10 @@ _ROWS = 4096  # of a matrix, made dense at once
 
 @dataclass
 class Witness:
-    """Numbers of every column, int64 (rows, positions, values), and the facts of rows."""
+    """Numbers of every column, int64 (rows, positions, values), and the facts of rows; None where these are columns."""
 
     numbers: dict[str, Int64]
-    facts: Facts
+    facts: Facts | None
 
 
 def exact_sums(x: Int64, packed: Packed) -> Int64:
@@ -76,13 +73,11 @@ def make_witness(
             chosen token, of a drawn answer.
 
     Raises:
-        ProverError: a chosen token is not the lane's, or a value does not fit its column.
+        ProverError: a chosen token is not the lane's; or a value leaves its column where rows are hidden.
     """
     d, count = s.d, s.positions
     own = {name: np.zeros(column.shape, np.int64) for name, column in s.columns.items() if "count" not in name}
-    shapes = {"peak": (s.sites, count), "top": (d.layers * d.heads, count)}
-    kept = {name: np.zeros(shapes["peak"], np.int64) for name in ("peak", "peak_at", "peak_sign", "squares")}
-    kept |= {name: np.zeros(shapes["top"], np.int64) for name in ("top", "top_at", "total")}
+    known: WitnessRows = RowColumns(s, own, change, draws) if s.hidden else RowFacts(s)
     lists: dict[str, list[tuple[Int64, Int64]]] = {name: [] for name in ("stream", "product")}
 
     def put(name: str, row: int, values: Int64) -> Int64:
@@ -91,18 +86,15 @@ def make_witness(
         return made
 
     def norm(site: int, x: Int64) -> Int64:
-        peak = np.abs(x).max(-1)
-        kept["peak"][site], kept["peak_at"][site] = peak, np.abs(x).argmax(-1)
-        kept["peak_sign"][site] = x[np.arange(count), kept["peak_at"][site]] < 0
-        put("below", site, peak[:, None] - x)
-        put("above", site, peak[:, None] + x)
-        scaled, power = twins.norm_scaled(x, peak[:, None])
+        peak = twins.norm_peak(x)
+        put("below", site, peak - x)
+        put("above", site, peak + x)
+        scaled, power = twins.norm_scaled(x, peak)
         scaled = put("scaled", site, scaled)
         down = np.maximum(-power, 0)
-        put("norm_rest", site, ((x << np.maximum(power, 0)) + ((np.ones_like(down) << down) >> 1)) - (scaled << down))
-        squares = (scaled * scaled).sum(-1)
-        kept["squares"][site] = squares
-        factor = twins.norm_factor(squares[:, None], power, d.epsilon, d.numerator)
+        rest = ((x << np.maximum(power, 0)) + ((np.ones_like(down) << down) >> 1)) - (scaled << down)
+        rest = put("norm_rest", site, rest)
+        factor = known.norm(site, Normed(x, peak[:, 0], scaled, rest, power[:, 0]))[:, None]
         y, rest = with_rests(scaled * factor, d.drop)
         put("normed_rest", site, rest)
         return put("normed", site, y)
@@ -123,14 +115,14 @@ def make_witness(
     cosines, sines = _turns(model, count)
     x = model.matrix(Matrix.EMBED, 0).gather(np.array(tokens[:count])).astype(np.int64)
     for layer in range(d.layers):
-        x = _attention(model, s, layer, x, kept, put, norm, step, (cosines, sines))
+        x = _attention(model, s, layer, x, known, put, norm, step, (cosines, sines))
         normed = norm(2 * layer + 1, x)
         values, rest = with_rests(exact_sums(normed, model.matrix(Matrix.GATE_UP, layer)), Matrix.GATE_UP.shift)
         gate, up = np.split(values, 2, -1)
         put("gate_rest", layer, rest[:, : d.intermediate])
         put("up_rest", layer, rest[:, d.intermediate :])
         whole = gate + (1 << (bits.SIGMOID_SHIFT - 1))
-        index = put("gate_index", layer, (whole >> bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO)
+        index = put("gate_index", layer, known.gate(layer, (whole >> bits.SIGMOID_SHIFT) + bits.SIGMOID_ZERO))
         put("gate_low", layer, whole & ((1 << bits.SIGMOID_SHIFT) - 1))
         up = put("up", layer, up)
         sigmoid = put("sigmoid", layer, twins.looked_up(SIGMOID, index))
@@ -149,10 +141,10 @@ def make_witness(
     normed = norm(s.sites - 1, x)[s.prompt - 1 :]
     sums = exact_sums(normed, model.matrix(Matrix.HEAD, 0))
     chosen = np.array(tokens[s.prompt :], np.int64)
-    choices = (_drawn if s.temperature_milli else _greedy)(s, sums, chosen, put)
+    choices = _drawn(s, sums, chosen, put, known) if s.temperature_milli else _greedy(s, sums, chosen, put, known)
     if change is None:
         _check_choice(model, s, with_rests(sums, Matrix.HEAD.shift)[0], chosen, draws)
-    return Witness(own, Facts(**kept, choices=choices, exceptions=_exceptions(s, own, lists)))
+    return Witness(own, known.end(choices, _exceptions(s, own, lists)))
 
 
 def _check_choice(model: PortableModel, s: Sizes, logits: Int64, chosen: Int64, draws: tuple[int, ...]) -> None:
@@ -166,19 +158,19 @@ def _check_choice(model: PortableModel, s: Sizes, logits: Int64, chosen: Int64, 
             raise ProverError(f"token {at}: found {chosen[at]} in the answer, expected {expected}; not proven")
 
 
-def _greedy(s: Sizes, sums: Int64, chosen: Int64, put: Put) -> dict[str, Int64]:
+def _greedy(s: Sizes, sums: Int64, chosen: Int64, put: Put, known: WitnessRows) -> dict[str, Int64]:
     shift = Matrix.HEAD.shift
     order = np.arange(s.answer)
-    logit = with_rests(sums[order, chosen], shift)[0]
+    logit = known.logit(with_rests(sums[order, chosen], shift)[0])
     after = np.arange(s.d.vocab) >= chosen[:, None]
     room = put("room", 0, ((logit[:, None] + after) << shift) - 1 - (1 << (shift - 1)) - sums)
     return {"logit": logit, "room": room[order, chosen]}
 
 
-def _drawn(s: Sizes, sums: Int64, chosen: Int64, put: Put) -> dict[str, Int64]:
+def _drawn(s: Sizes, sums: Int64, chosen: Int64, put: Put, known: WitnessRows) -> dict[str, Int64]:
     logits, rest = with_rests(sums, Matrix.HEAD.shift)
     put("logit_rest", 0, rest)
-    top = logits.max(-1)
+    top = known.logit(logits.max(-1))
     below = put("below_top", 0, top[:, None] - logits)
     index, rest = np.divmod(below * bits.TEMPERATURE_FACTOR, s.temper)
     near = put("chance_index", 0, np.minimum(index, TEMPER_END))
@@ -203,7 +195,7 @@ def _attention(
     s: Sizes,
     layer: int,
     x: Int64,
-    kept: dict[str, Int64],
+    known: WitnessRows,
     put: Put,
     norm: Callable[[int, Int64], Int64],
     step: Callable[[Int64, str, int, int, Int64], Int64],
@@ -233,17 +225,14 @@ def _attention(
         # below 2^52 by the model's bounds, so that float64 sums are exact
         scores = (query[:, head].astype(np.float64) @ key[:, group].T.astype(np.float64)).astype(np.int64)
         masked = np.where(seen, scores, -(2**62))
-        top = masked.max(-1)
-        kept["top"][row], kept["top_at"][row] = top, masked.argmax(-1)
+        top = known.top(row, masked)
         away = np.where(seen, top[:, None] - scores, 0)
         put("distance_low", row, away & ((1 << bits.SCORE_SHIFT) - 1))
         index = away >> bits.SCORE_SHIFT
         near = put("distance", row, np.where(seen, np.minimum(index, end), end))
         put("far", row, np.where(seen, np.maximum(index - end, 0), 0))
         exps = put("exp", row, twins.looked_up(EXP2, near))
-        total = exps.sum(-1)
-        kept["total"][row] = total
-        whole = exps * (bits.ONE_SHARE // np.maximum(total, 1))[:, None]
+        whole = exps * known.share(row, exps)[:, None]
         weight = put("weight", row, whole >> bits.EXP)
         put("weight_rest", row, whole & ((1 << bits.EXP) - 1))
         mixed[:, head] = weight @ value[:, group]
@@ -253,23 +242,23 @@ def _attention(
     return step(x, "out", layer, 2 * layer + 1, exact_sums(made, model.matrix(Matrix.OUT, layer)))
 
 
-def _exceptions(
-    s: Sizes, own: dict[str, Int64], lists: dict[str, list[tuple[Int64, Int64]]]
-) -> dict[str, tuple[Int64, Int64]]:
-    """What the cells of open columns cannot hold, and what saturations cut off."""
+def _exceptions(s: Sizes, own: dict[str, Int64], lists: dict[str, list[tuple[Int64, Int64]]]) -> Exceptions:
+    """What the cells of columns cannot hold, and what saturations cut off."""
     none = np.empty(0, np.int64)
-    found: dict[str, tuple[Int64, Int64]] = {}
-    for name, column in s.columns.items():
-        if column.open and not column.bounds:
-            if name == "gate_index":
-                cut = np.clip(own[name], 0, bits.SIGMOID_ENTRIES - 1)
-            else:
-                low = -column.offset
-                cut = np.clip(own[name], low, low + (1 << sum(column.widths)) - 1)
-            excess = (own[name] - cut).ravel()
-            at = np.flatnonzero(excess)
-            found[name] = at, excess[at]
-    for name, parts in lists.items():
-        places, values = (np.concatenate([none, *(part[side] for part in parts)]) for side in (0, 1))
-        found[name] = places, values
+    found: Exceptions = {}
+    for name in (*EXCEPTIONS, *(("gate_above", "gate_beneath") if s.hidden else ())):
+        if name in lists:
+            parts = lists[name]
+            places, values = (np.concatenate([none, *(part[side] for part in parts)]) for side in (0, 1))
+            found[name] = places, values
+            continue
+        column = s.columns[name]
+        if name == "gate_index":
+            cut = np.clip(own[name], 0, bits.SIGMOID_ENTRIES - 1)
+        else:
+            low = -column.offset
+            cut = np.clip(own[name], low, low + (1 << sum(column.widths)) - 1)
+        excess = (own[name] - cut).ravel()
+        at = np.flatnonzero(excess)
+        found[name] = at, excess[at]
     return found

@@ -43,16 +43,20 @@ class ProofPlan:
         positions: tokens fed, prompt and answer; eleven sixteenths of them are the prompt's.
         temperature_milli: 0 for a greedy answer, else tokens are drawn.
         committed: whether the verifier holds a commitment to the model, and not the model.
+        hidden_answers: proofs in which that commitment hides the model; 0: it hides nothing.
 
     Raises:
-        ParameterError: fewer than 2, more than a proof takes, or no temperature.
+        ParameterError: fewer than 2, more than a proof takes, or no temperature; what hides is no commitment.
     """
 
     positions: int = 64
     temperature_milli: int = 0
     committed: bool = False
+    hidden_answers: int = 0
 
     def __post_init__(self) -> None:
+        if self.hidden_answers and not self.committed:
+            raise ParameterError("hidden_answers", self.hidden_answers, "0 where the verifier holds the model")
         if not 2 <= self.positions <= MOST_POSITIONS:
             raise ParameterError("positions", self.positions, f"a whole number from 2 to {MOST_POSITIONS}")
         Decoding(self.positions, 1, self.temperature_milli)
@@ -66,8 +70,8 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
     Returns:
         prove_cpu_s, check_cpu_s; inference_cpu_s of the same answer without a trace, and prove_over_inference;
         peak_mb of the process; proof_bytes; soundness_bits. commit_cpu_s of committing to the model
-        before, None where the verifier holds it. positions, answer_tokens, temperature_milli: of what. cells: that
-        are committed to.
+        before, None where the verifier holds it. positions, answer_tokens, temperature_milli, hidden_answers: of
+        what. cells: that are committed to, without masks.
     """
     model = load_portable(folder)
     ids = prompt_tokens(model, PROMPT, 1)
@@ -85,9 +89,9 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
     inference = time.process_time() - start
     response = Response.from_json(file.response.plain)
     held: dict[str, Any] = {"model_id": model.manifest.model_id, "saturation": model.bounds.saturation}
-    sizes = check_proven(file, placed.said, response, **held)
+    sizes = check_proven(file, placed.said, response, **held, hidden=plan.hidden_answers > 0)
     start = time.process_time()
-    under = commit_for_proofs(model, report) if plan.committed else None
+    under = commit_for_proofs(model, report, b"k" * 32, plan.hidden_answers) if plan.committed else None
     committing = time.process_time() - start
     start = time.process_time()
     proof = prove_answer(model, file, placed.said, response, report, under=under)
@@ -110,6 +114,7 @@ def measure_proof(folder: Path, plan: ProofPlan, report: Callable[[str], None]) 
         "positions": found.positions,
         "answer_tokens": found.tokens,
         "temperature_milli": found.temperature_milli,
+        "hidden_answers": plan.hidden_answers,
         "cells": sizes.rows << sizes.row_bits,
     }
 

@@ -25,7 +25,8 @@ from otr_core.spotcheck.recompute import recompute
 from otr_core.spotcheck.units import Unit, needed_rows
 from otr_node.portable import PortableModel, PortableSession
 from otr_node.proof.prover import AnswerProver
-from otr_node.proof.witness import Change, make_witness
+from otr_node.proof.witness import make_witness
+from otr_node.proof.witness_rows import Change
 from otr_node.spotchecks import CheckedOperator, named_rows
 from otr_paper.benches.workbench import Served
 from otr_paper.studies.detection import Blocks, broken_units

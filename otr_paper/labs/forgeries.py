@@ -34,7 +34,8 @@ from otr_node.generate import Answer
 from otr_node.portable import PortableModel
 from otr_node.proof.answers import KeptCommitment
 from otr_node.proof.prover import AnswerProver
-from otr_node.proof.witness import Change, Witness, make_witness
+from otr_node.proof.witness import Witness, make_witness
+from otr_node.proof.witness_rows import Change
 from otr_paper.benches.workbench import Served, Workbench
 from otr_paper.labs.tiny import TINY, write_tiny
 

@@ -238,6 +238,7 @@ def _fitted(forger: Forger) -> Iterator[tuple[str, Witness]]:
     """What a run over false tokens gives, as it is and with the choice's numbers made to fit."""
     s, found = forger.sizes, forger.witness()
     facts, numbers, order = found.facts, found.numbers, np.arange(s.answer)
+    assert facts is not None  # its rows are open
     chosen = np.array(forger.tokens[s.prompt :], np.int64)
     yield "as it is", found
     if s.temperature_milli:

@@ -189,13 +189,16 @@ def proofs_markdown(project: Project) -> str:
     ]
     for run in found["runs"]:
         drawn = ", drawn" if run["temperature_milli"] else ""
-        drawn += ", weights committed to" if run["commit_cpu_s"] is not None else ""
+        if run["commit_cpu_s"] is not None:
+            drawn += ", zero knowledge" if run.get("hidden_answers") else ", weights committed to"
         numbers = [f"{run['cells'] / 1e6:.1f}", f"{run['prove_cpu_s']:.0f}", f"{run['prove_over_inference']:.0f} ×"]
         numbers += [f"{run['peak_mb'] / 1024:.1f}", f"{run['proof_bytes'] / 1e6:.1f}", f"{run['check_cpu_s']:.1f}"]
         lines.append(f"| {run['positions']} ({run['answer_tokens']}{drawn}) | {' | '.join(numbers)} |")
-    committing = [f"{run['commit_cpu_s']:.0f}" for run in found["runs"] if run["commit_cpu_s"] is not None]
-    if committing:
-        lines.append(f"\nCommitting to the model, once: {' and '.join(committing)} CPU s.")
+    for run in found["runs"]:
+        if run["commit_cpu_s"] is not None:
+            hidden = run.get("hidden_answers", 0)
+            how = f"once for {hidden} proofs that hide it" if hidden else "once"
+            lines.append(f"\nCommitting to the model, {how}: {run['commit_cpu_s']:.0f} CPU s.")
     loads = [run["load_before"] for run in found["runs"]]
     bits = [run["soundness_bits"] for run in found["runs"]]
     lines.append(

@@ -35,7 +35,8 @@ from otr_node.generate import Answer
 from otr_node.portable import PortableModel, load_portable
 from otr_node.proof.answers import KeptCommitment, commit_for_proofs
 from otr_node.proof.prover import AnswerProver
-from otr_node.proof.witness import Change, Witness, make_witness
+from otr_node.proof.witness import Witness, make_witness
+from otr_node.proof.witness_rows import Change
 from otr_node.serve import serve, sign_answer
 from otr_paper.labs.tiny import write_tiny
 
@@ -113,6 +114,20 @@ class ProvableAnswer:
         """What a verifier says who holds a commitment to the model alone."""
         given: dict[str, Any] = {"file": self.file, "said": self.said, "response": self.response}
         return check_committed(proof, **{**given, "committed": committed, **other})
+
+
+class Marking(Channel):
+    """Keeps where each message lies in the proof."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marks: list[tuple[str, int, int]] = []
+        self.at = 0
+
+    def data(self, label: str, size: int, make: Callable[[], bytes]) -> bytes:
+        self.marks.append((label, self.at, size))
+        self.at += size
+        return super().data(label, size, make)
 
 
 def provable(model: PortableModel, prompt: str, decoding: Decoding, tag: bytes = b"\x07") -> ProvableAnswer:

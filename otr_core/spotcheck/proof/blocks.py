@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
-from math import isqrt
+from functools import cache, cached_property
+from math import isqrt, log2
+
+from otr_core.errors import AnswerProofError
 
 QUERIES = 248
 """Opened columns of the code word: with rate 1/2, (3/4)^248 = 2^-102.9 at unique decoding."""
 BLOWUP_BITS = 1  # the code's rate is 1/2
+OPENING_BITS = -QUERIES * log2(1 - (1 - 2.0**-BLOWUP_BITS) / 2)
+"""What the columns that are shown give, and are to give where rows have tails."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,12 @@ class CellLayout(ABC):
         """Cells of a committed row, as a power of two: about what makes the proof shortest."""
         cells = self.blocks * self.block_cells
         best = (isqrt(cells * QUERIES // 2).bit_length()) - 1
-        return max(best, self.block_cells.bit_length() - 1)
+        return max(best, self.least_row_bits)
+
+    @property
+    def least_row_bits(self) -> int:
+        """What a row has at least: a whole block."""
+        return self.block_cells.bit_length() - 1
 
     @cached_property
     def rows(self) -> int:
@@ -109,3 +118,47 @@ class CellLayout(ABC):
     def cells_of(self, name: str) -> tuple[int, int]:
         """First cell of a column, and cells of one of its limbs."""
         return self.first_block[name] * self.block_cells, self.limb_blocks(self.columns[name]) * self.block_cells
+
+
+@dataclass(frozen=True)
+class HiddenCode:
+    """The code of rows with tails: random terms behind their cells, of which as many columns tell nothing as a
+    tail has terms.
+
+    Attributes:
+        row_bits: cells of a row, as a power of two. queries: columns that are shown of one opening.
+        terms: of a row with its tail.
+    """
+
+    row_bits: int
+    queries: int
+    terms: int
+
+    @property
+    def size_bits(self) -> int:
+        return self.row_bits + BLOWUP_BITS
+
+    @property
+    def column_bits(self) -> float:
+        """−log2 of the share of columns that agree by chance, to the power of ``queries``."""
+        return -self.queries * log2(_near(self.terms, self.size_bits))
+
+
+def _near(terms: int, size_bits: int) -> float:
+    """1 − half the code's distance: unique decoding."""
+    return (1 + terms / (1 << size_bits)) / 2
+
+
+@cache
+def hidden_code(row_bits: int, openings: int = 1) -> HiddenCode:
+    """The code of rows that may be opened so many times.
+
+    Raises:
+        AnswerProofError: check "mode": no number of columns is enough, as the rows are too short for their tails.
+    """
+    size_bits = row_bits + BLOWUP_BITS
+    for queries in range(QUERIES, (1 << row_bits) // openings):
+        terms = (1 << row_bits) + openings * queries
+        if -queries * log2(_near(terms, size_bits)) >= OPENING_BITS:
+            return HiddenCode(row_bits, queries, terms)
+    raise AnswerProofError("mode", f"rows of 2^{row_bits} cells to be opened {openings} times", "longer rows")

@@ -12,11 +12,11 @@ import numpy as np
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
-from otr_core.spotcheck.proof.claims import PointWeights, PrefixWeights, RowWeights
-from otr_core.spotcheck.proof.field import ONE, Ext, Words, dot, dot_base, later_sums, outer, residues, xtotal
+from otr_core.spotcheck.proof.claims import PointWeights, RowWeights
+from otr_core.spotcheck.proof.field import ONE, Ext, Words, dot, later_sums, outer, xtotal
 from otr_core.spotcheck.proof.layout import TEMPER_END
 from otr_core.spotcheck.proof.party import Party
-from otr_core.spotcheck.proof.relations import constant, dot_relation
+from otr_core.spotcheck.proof.relations import constant, dot_relation, rows_of
 
 
 def relate_choice(party: Party) -> None:
@@ -46,36 +46,34 @@ def greedy_choice(p: Party) -> None:
     the chosen token's logit and i before it held to less than L. The chosen token's own room is
     below 2^18, so that L is its logit.
     """
-    s, f, up = p.sizes, p.facts, Matrix.HEAD.shift
+    s, known, up = p.sizes, rows_of(p), Matrix.HEAD.shift
     g, j = p.tables("logits", (s.answer, s.d.vocab))
     chosen = np.array(p.tokens[s.prompt :], np.int64)
     # Σ_g g · Σ_i j[i] · ((L_g + [i ≥ chosen_g]) · 2^18 − 1 − 2^17)
     begun = later_sums(j)[chosen]  # Σ of j from the chosen token on
-    bound = dot_base(g, residues(f.choices["logit"])) * Ext.of(xtotal(j)) + dot(g, begun)
+    bound = known.logits(g) * Ext.of(xtotal(j)) + dot(g, begun)
     bound = bound * (1 << up) - Ext.of(xtotal(g)) * Ext.of(xtotal(j)) * (1 + (1 << (up - 1)))
     lhs = bound - p.claim("room", RowWeights(g[None], j))
     head_relation(p, lhs, g, j)
     (w,) = p.tables("choice", (s.answer,))
     order = np.arange(s.answer)
     found = p.claim("room", PointWeights((np.zeros_like(order), order, chosen), w))
-    p.equal("choice", found, lambda: dot_base(w, residues(f.choices["room"])))
+    p.equal("choice", found, known.rooms(w))
 
 
 def drawn_choice(p: Party) -> None:
     """LOGITS, TOP, WEIGHTS, TOTAL and CHOICE of a drawn answer."""
-    s, f, up = p.sizes, p.facts.choices, Matrix.HEAD.shift
+    s, up, known = p.sizes, Matrix.HEAD.shift, rows_of(p)
     g, j = p.tables("logits", (s.answer, s.d.vocab))
-    order, chosen = np.arange(s.answer), np.array(p.tokens[s.prompt :], np.int64)
-    rows, first = g[None], np.zeros_like(order)
+    chosen, rows = np.array(p.tokens[s.prompt :], np.int64), g[None]
     every = RowWeights(rows, j)
     # LOGITS, each as the largest less how far it is below: none is larger.
     below = p.claim("below_top", every)
-    top = dot_base(g, residues(f["logit"])) * Ext.of(xtotal(j))
+    top = known.logits(g) * Ext.of(xtotal(j))
     lhs = (top - below) * (1 << up) + p.claim("logit_rest", every) - constant(rows, j, 1 << (up - 1))
     head_relation(p, lhs, g, j)
     # TOP: one logit of each step is not below.
-    (w,) = p.tables("choice top", (s.answer,))
-    p.equal("choice top", p.claim("below_top", PointWeights((first, order, f["logit_at"]), w)), ONE * 0)
+    known.logit_taken()
     # TEMPER: below · factor divided by the temperature, the remainder below the divisor.
     index, far = p.claim("chance_index", every), p.claim("chance_far", every)
     high, unit = p.claim("temper_high", every), 1 << s.limb_bits
@@ -91,12 +89,5 @@ def drawn_choice(p: Party) -> None:
     far, index = p.claim("chance_far", weights), p.claim("chance_index", weights)
     there = dot(own, o2) * dot(g, g2) * dot(j, j2)
     p.equal("far chance", value, lambda: there * far * (weights.sum() * TEMPER_END - index))
-    # WEIGHTS by table (look-ups); TOTAL, and the sums before the chosen token and with it.
-    whole = RowWeights(rows, np.broadcast_to(ONE.words, (s.d.vocab, 2)))
-    p.equal("chances", p.claim("chance", whole), dot_base(g, residues(f["chances"])))
-    p.equal("before", p.claim("chance", PrefixWeights(g, chosen)), dot_base(g, residues(f["before"])))
-    at = PointWeights((first, order, chosen), g)
-    p.equal("chance", p.claim("chance", at), dot_base(g, residues(f["chance"])))
-    # CHOICE: the drawn part of the total is passed by the chosen token and by none before it.
-    targets = [u * total >> 53 for u, total in zip(p.draws, f["chances"].tolist(), strict=True)]
-    p.between("draw", targets, f["before"].tolist(), (f["before"] + f["chance"]).tolist())
+    # WEIGHTS by table (look-ups); TOTAL, the sums before the chosen token and with it, and CHOICE.
+    known.draws(g, chosen)

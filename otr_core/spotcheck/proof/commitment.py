@@ -10,6 +10,7 @@ the same combination tests that the rows are near code words.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,8 +31,9 @@ from otr_core.spotcheck.proof.field import (
     total,
     transform,
 )
-from otr_core.spotcheck.proof.party import Opener, Party
+from otr_core.spotcheck.proof.party import Columns, Opener, Party
 from otr_core.spotcheck.proof.sumcheck import sumcheck
+from otr_core.spotcheck.proof.transcript import Channel
 
 
 def column_leaf(column: np.ndarray) -> bytes:
@@ -51,12 +53,32 @@ def open_claims(party: Party, ledger: Ledger, root: bytes, opener: Callable[[], 
     """
     s, channel = ledger.sizes, party.channel
     value, powers = ledger.joined(channel.challenge(f"{of}gamma"))
-    cells = s.rows << s.row_bits
-    (point,), left = sumcheck(channel, f"{of}join", value, (cells,), 2, lambda: opener().join(powers))
-    (opened,) = channel.exts(f"{of}cells", 1, lambda: opener().cells_at().words[None])
-    party.equal(f"{of}join", left, lambda: ledger.weight_at(point, powers) * opened)
+    point, opened = join(
+        party, value, s.rows << s.row_bits, lambda at: ledger.weight_at(at, powers), powers, opener, of
+    )
     ledger.clear()
     open_cells(party, s, root, point, opened, opener, of)
+
+
+def join(
+    party: Party,
+    value: Ext,
+    cells: int,
+    weight_at: Callable[[list[Ext]], Ext],
+    powers: list[Ext],
+    opener: Callable[[], Opener],
+    of: str,
+) -> tuple[list[Ext], Ext]:
+    """Reduce Σ W · cell = value to a point: it, and the cells' extension there, as it is said.
+
+    Args:
+        weight_at: W at a point. powers: of the joining challenge, for the side that sends.
+    """
+    channel = party.channel
+    (point,), left = sumcheck(channel, f"{of}join", value, (cells,), 2, lambda: opener().join(powers))
+    (opened,) = channel.exts(f"{of}cells", 1, lambda: opener().cells_at().words[None])
+    party.equal(f"{of}join", left, lambda: weight_at(point) * opened)
+    return point, opened
 
 
 def open_cells(
@@ -69,22 +91,64 @@ def open_cells(
     party.equal(f"{of}opening", opened, lambda: dot(row, eq_table(point[: s.row_bits])))
     size_bits = s.row_bits + BLOWUP_BITS
     places = channel.places(f"{of}columns", QUERIES, size_bits)
-    columns = channel.words(f"{of}columns", (len(places), s.rows), lambda: opener().columns_at(places))
-    depth = merkle.HASH_BYTES * size_bits
-    paths = channel.data(f"{of}paths", depth * len(places), lambda: opener().paths_at(places))
+    shown = show_columns(channel, places, s.rows, size_bits, opener, of)
+    same_code_word(channel, shown.columns, high, row, places, size_bits, of)
+    shown.check(channel, root)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Columns of code words, (places, rows), and their paths.
+
+    Attributes:
+        size_bits: of a code word's length. of: what the names of checks begin with.
+    """
+
+    columns: Words
+    paths: bytes
+    places: list[int]
+    size_bits: int
+    of: str
+
+    def check(self, channel: Channel, root: bytes) -> None:
+        """
+        Raises:
+            AnswerProofError: check "columns", after ``of``: a column is not under the root.
+        """
+        depth = merkle.HASH_BYTES * self.size_bits
+        for at, column in enumerate([] if channel.sends else self.columns):
+            path = self.paths[depth * at : depth * (at + 1)]
+            hashes = [path[i : i + merkle.HASH_BYTES] for i in range(0, depth, merkle.HASH_BYTES)]
+            try:
+                merkle.verify_inclusion(root, column_leaf(column), self.places[at], 1 << self.size_bits, hashes)
+            except ProofError as error:
+                raise AnswerProofError(f"{self.of}columns", error, "a column under the commitment") from error
+
+
+def show_columns(
+    channel: Channel, places: list[int], rows: int, size_bits: int, opener: Callable[[], Columns], of: str
+) -> Shown:
+    """Columns of code words of 2^size_bits values, as the side that sends shows them."""
+    columns = channel.words(f"{of}columns", (len(places), rows), lambda: opener().columns_at(places))
+    size = merkle.HASH_BYTES * size_bits * len(places)
+    paths = channel.data(f"{of}paths", size, lambda: opener().paths_at(places))
+    return Shown(columns, paths, places, size_bits, of)
+
+
+def same_code_word(
+    channel: Channel, columns: Words, weights: Words, row: Words, places: list[int], size_bits: int, of: str
+) -> None:
+    """Hold columns (places, rows), combined with weights (rows, 2), against the code word of a row.
+
+    Raises:
+        AnswerProofError: check "code word", after ``of``: they are not of it.
+    """
     if channel.sends:
         return
-    same = (combined_columns(columns, high) == code_word_at(row, places)).all(1)
-    for at, column in enumerate(columns):
-        place = places[at]
-        if not same[at]:
-            raise AnswerProofError(f"{of}code word", f"column {place} of another code word", "the combined row's")
-        path = paths[depth * at : depth * (at + 1)]
-        hashes = [path[i : i + merkle.HASH_BYTES] for i in range(0, depth, merkle.HASH_BYTES)]
-        try:
-            merkle.verify_inclusion(root, column_leaf(column), place, 1 << size_bits, hashes)
-        except ProofError as error:
-            raise AnswerProofError(f"{of}columns", error, "a column under the commitment") from error
+    same = (combined_columns(columns, weights) == code_word_at(row, places, size_bits)).all(1)
+    if not same.all():
+        place = places[int(np.argmin(same))]
+        raise AnswerProofError(f"{of}code word", f"column {place} of another code word", "the combined row's")
 
 
 def combined_columns(columns: Words, high: Words) -> Words:
@@ -97,16 +161,17 @@ def combined_columns(columns: Words, high: Words) -> Words:
     return result
 
 
-def code_word_at(row: Words, places: list[int]) -> Words:
-    """Some places of the code word of a row of the extension: (cells, 2) to (places, 2).
+def code_word_at(row: Words, places: list[int], size_bits: int) -> Words:
+    """Some places of the code word of a row of the extension: (terms, 2) to (places, 2).
 
-    The code word is the row's polynomial at all roots of unity of twice its length, in the order of their exponents.
+    The code word is the row's polynomial at all roots of unity of order 2^size_bits, in the order of their exponents.
     """
     # Of the polynomial's terms those whose numbers leave the same rest are transformed, and summed at the places alone.
-    size, at = len(row) << BLOWUP_BITS, np.array(places)
+    size, at = 1 << size_bits, np.array(places)
     rests = 1 << size.bit_length() // 2
     parts = np.zeros((2, rests, size // rests), np.uint64)
-    parts[..., : len(row) // rests] = row.reshape(-1, rests, 2).T
+    whole = np.pad(row, ((0, -len(row) % rests), (0, 0)))
+    parts[..., : len(whole) // rests] = whole.reshape(-1, rests, 2).T
     terms = transform(parts)[..., at % (size // rests)].transpose(0, 2, 1)
     turns = powers(root_of_unity(size.bit_length() - 1), size)[at[:, None] * np.arange(rests) % size]
     return total(mul(terms, turns)).T

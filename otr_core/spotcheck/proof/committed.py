@@ -22,7 +22,7 @@ from otr_core.files import read_input
 from otr_core.lane.architecture import Architecture
 from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.formats import PRODUCT_SHIFT, SCORE_SHIFT
-from otr_core.spotcheck.proof.blocks import CellLayout, Column
+from otr_core.spotcheck.proof.blocks import QUERIES, CellLayout, Column
 from otr_core.spotcheck.proof.facts import MOST_ADDED
 from otr_core.spotcheck.proof.field import Words, add
 from otr_core.spotcheck.proof.layout import BELOW_BITS, ROOM_BITS, Sizes
@@ -32,6 +32,8 @@ COMMITTED = (Matrix.EMBED, Matrix.HEAD, Matrix.QKV, Matrix.OUT, Matrix.GATE_UP, 
 SHARED = (Matrix.EMBED, Matrix.HEAD)
 """Of them those that no layer has."""
 _FORM = "otr-model-commitment/1"
+_HIDING_FORM = "otr-model-commitment/2"
+_MOST_ANSWERS = 1024
 _MOST_BYTES = 2**20  # of a file
 _MOST_BLOCK = 64  # of either side of a block
 _SATURATION_BITS = range(21, 31)
@@ -43,15 +45,26 @@ _MOST_BITS = 63  # accumulators are int64
 
 @dataclass(frozen=True)
 class WeightLayout(CellLayout):
-    """Where the cells of a model's matrices lie."""
+    """Where the cells of a model's matrices lie.
+
+    Attributes:
+        answers: proofs that are to tell nothing of them (``ModelCommitment``).
+    """
 
     d: Dims
+    answers: int = 0
 
     @cached_property
     def block(self) -> tuple[int, int]:
         """(rows, columns): whole blocks across every matrix, so that a matrix row has no cells of padding."""
         across = self.d.hidden | self.d.heads * self.d.tile | self.d.intermediate
         return _MOST_BLOCK, min(_MOST_BLOCK, across & -across)
+
+    @property
+    def least_row_bits(self) -> int:
+        """Where they are hidden, tails take about an eighth of a row at most."""
+        tails = (8 * self.answers * QUERIES - 1).bit_length() if self.answers else 0
+        return max(super().least_row_bits, tails)
 
     @cached_property
     def columns(self) -> dict[str, Column]:
@@ -71,6 +84,8 @@ class ModelCommitment:
         model_id: of the manifest. root: of the tree over the code words' columns.
         saturation_bits: per layer, the product saturates at that power of two. bound_bits: by kind
             (``REACH``), no accumulator of it reaches that power of two.
+        answers: how many proofs can be made under it that tell nothing of the weights (``hiding``); 0 of
+            a commitment that hides nothing.
 
     Raises:
         InputError: numbers that no model of the lane has.
@@ -80,6 +95,7 @@ class ModelCommitment:
     root: bytes
     saturation_bits: tuple[int, ...]
     bound_bits: Mapping[str, int]
+    answers: int = 0
 
     def __post_init__(self) -> None:
         if not all(type(bit) is int and bit in _SATURATION_BITS for bit in self.saturation_bits):
@@ -88,6 +104,8 @@ class ModelCommitment:
         if set(self.bound_bits) != set(REACH) or not all(type(b) is int and 0 <= b <= _MOST_BITS for b in bounds):
             found = f"found {dict(self.bound_bits)}, expected 0 to {_MOST_BITS} of each of {', '.join(REACH)}"
             raise InputError(f"model commitment bound_bits: {found}")
+
+        check_answers(self.answers)
 
     @property
     def saturation(self) -> tuple[int, ...]:
@@ -102,11 +120,13 @@ class ModelCommitment:
         """
         if len(self.saturation_bits) != architecture.layers:
             raise AnswerProofError("commitment", f"{len(self.saturation_bits)} layers", f"{architecture.layers}")
-        return WeightLayout(Dims.of(architecture))
+        return WeightLayout(Dims.of(architecture), self.answers)
 
     def to_json(self) -> dict[str, Any]:
+        hiding = {"answers": self.answers} if self.answers else {}
         return {
-            "format": _FORM,
+            "format": _HIDING_FORM if hiding else _FORM,
+            **hiding,
             "model_id": self.model_id.hex(),
             "root": self.root.hex(),
             "saturation_bits": list(self.saturation_bits),
@@ -130,13 +150,16 @@ class ModelCommitment:
             InputError: it is another file, or has numbers that no model of the lane has.
         """
         what = "model commitment"
-        keys = ("format", "model_id", "root", "saturation_bits", "bound_bits")
-        own = parse_canonical(raw, _FORM, keys, what=what)
+        keys = ["format", "model_id", "root", "saturation_bits", "bound_bits"]
+        hiding = raw.startswith(b'{"answers":')  # members stand in order
+        own = parse_canonical(raw, _HIDING_FORM if hiding else _FORM, ["answers"] * hiding + keys, what=what)
+        if hiding and own["answers"] == 0:
+            raise InputError(f"{what} answers: found 0, expected 1 to {_MOST_ANSWERS}")
         for name, kind in (("saturation_bits", list), ("bound_bits", dict)):
             if not isinstance(own[name], kind):
                 raise InputError(f"{what} {name}: found {type(own[name]).__name__}, expected {kind.__name__}")
         model_id, root = (strict_hex(own[name], length=32, what=f"{what} {name}") for name in ("model_id", "root"))
-        return cls(model_id, root, tuple(own["saturation_bits"]), own["bound_bits"])
+        return cls(model_id, root, tuple(own["saturation_bits"]), own["bound_bits"], own.get("answers", 0))
 
     @classmethod
     def read(cls, path: Path) -> ModelCommitment:
@@ -147,6 +170,15 @@ class ModelCommitment:
         """
         with in_file(path):
             return cls.load(read_input(path, what="a commitment to a model (JSON)", limit_bytes=_MOST_BYTES))
+
+
+def check_answers(count: int) -> None:
+    """
+    Raises:
+        InputError: no commitment hides a model in so many proofs.
+    """
+    if type(count) is not int or not 0 <= count <= _MOST_ANSWERS:
+        raise InputError(f"model commitment answers: found {count!r}, expected 0 to {_MOST_ANSWERS}")
 
 
 def fed_rows(tokens: tuple[int, ...], vocab: int, t: Words) -> Words:

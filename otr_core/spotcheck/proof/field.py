@@ -59,6 +59,12 @@ class Ext:
         return bool(self.a or self.b)
 
     @property
+    def inverse(self) -> Ext:
+        """1 / self, of a number that is not 0."""
+        conjugate = Ext(self.a, -self.b % P)
+        return conjugate * pow((self * conjugate).a, -1, P)
+
+    @property
     def words(self) -> Words:
         """The same as an array (2,)."""
         return np.array([self.a, self.b], np.uint64)

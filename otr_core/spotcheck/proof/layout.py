@@ -19,6 +19,7 @@ from otr_core.lane import formats as bits
 from otr_core.lane.dims import Dims, Matrix
 from otr_core.lane.formats import EXP2_ENTRIES
 from otr_core.spotcheck.proof.blocks import CellLayout, Column
+from otr_core.spotcheck.proof.scales import LENGTHS, REST_BITS, factor_bits, root_bits, squares_bits
 
 _LIMB_BITS = (14, 20)  # of small and of large witnesses: the table of ranges is as large as 2^(bits + 1)
 _LARGE = 2**22  # values from which the larger table pays
@@ -30,6 +31,8 @@ BELOW_BITS = 31
 """Bits of how far a logit is below the largest one, where tokens are drawn: 2^15 logits."""
 ROOM_BITS = 42
 """Bits of how far a logit may be below a greedily chosen one."""
+DRAW_BITS, DRAW_LIMB = 53, 27
+"""Bits of a draw (``lane.sampling.draw``), and of its lower limb where its product with the total is hidden."""
 TEMPER_END = EXP2_ENTRIES - 1
 """Index of the table's last entry, 0: what is farther weighs nothing."""
 PAD_ID, EXP_ID, SIGMOID_ID = 255, 100, 101
@@ -70,7 +73,8 @@ class Sizes(CellLayout):
     Attributes:
         d: dimensions of the model. prompt, answer: tokens given and chosen.
         saturation: per layer, the power of two at which the MLP's product saturates.
-        temperature_milli: 0 of a greedy answer.
+        temperature_milli: 0 of a greedy answer. hidden: rows' numbers are columns, and no value leaves
+            its column; otherwise they stand in the clear (``facts``).
     """
 
     d: Dims
@@ -78,6 +82,7 @@ class Sizes(CellLayout):
     answer: int
     saturation: tuple[int, ...]
     temperature_milli: int = 0
+    hidden: bool = False
 
     @property
     def positions(self) -> int:
@@ -126,7 +131,7 @@ class Sizes(CellLayout):
             self._ranged("below", stream, 32),
             self._ranged("above", stream, 32),
             self._signed("scaled", stream, bits.NORM_INPUT + 1, open=True),
-            Column("norm_rest", stream, (32 - bits.NORM_INPUT,), per_row=True),
+            self._rest(stream),
             self._signed("normed", stream, normed),
             self._ranged("normed_rest", stream, d.drop),
             self._signed("qkv", qkv, 32),
@@ -147,13 +152,14 @@ class Sizes(CellLayout):
             self._signed("silu", mlp, 32, open=True),
             self._ranged("silu_rest", mlp, bits.SIGMOID),
             # the least saturation is 2^21 (``otr_node.rounding``)
-            Column("product", mlp, self.split(20), open=True, bounds=self.saturation),
+            Column("product", mlp, self.split(20), open=not self.hidden, bounds=self.saturation),
             self._ranged("product_rest", mlp, bits.PRODUCT_SHIFT),
             self._ranged("down_rest", outputs, Matrix.DOWN.shift),
             *self.choice_columns(),
+            *(self.row_columns() if self.hidden else ()),
             Column("distance", heads),
             Column("exp", heads),
-            Column("gate_index", mlp, open=True),
+            Column("gate_index", mlp, open=not self.hidden),
             Column("sigmoid", mlp),
         ]
         if self.temperature_milli:
@@ -185,11 +191,64 @@ class Sizes(CellLayout):
             self._ranged("temper_room", logits, high),
         ]
 
+    def row_columns(self) -> list[Column]:
+        """Ranged columns of what stands in the clear where rows are not hidden: of the norms' rows and of
+        attention's, of the chosen tokens, where peaks and tops are, and of gates beyond the table."""
+        d, positions = self.d, self.positions
+        norms, heads = (1, positions, self.sites), (1, positions, d.layers * d.heads)
+        stream, mlp = (self.sites, positions, d.hidden), (d.layers, positions, d.intermediate)
+        root, total = root_bits(d), (positions << bits.EXP).bit_length()
+        peak = LENGTHS - 2  # of how far a peak is from either end of those of its length
+        return [
+            self._ranged("length", (LENGTHS, positions, self.sites), 1),
+            self._ranged("peak_at", stream, 1),
+            self._ranged("peak_low", norms, peak),
+            self._ranged("peak_high", norms, peak),
+            self._signed("peak_value", norms, LENGTHS),
+            self._ranged("norm_room", stream, REST_BITS),
+            self._ranged("squares", norms, squares_bits(d)),
+            self._ranged("root", norms, root),
+            self._ranged("root_low", norms, root + 1),
+            self._ranged("root_high", norms, root + 1),
+            self._ranged("factor", norms, factor_bits(d)),
+            self._ranged("quotient_low", norms, root),
+            self._ranged("quotient_room", norms, root),
+            self._ranged("top_at", (heads[2], positions, positions), 1),
+            self._signed("top", heads, 54),
+            self._ranged("total", heads, total),
+            self._ranged("share", heads, bits.PROBABILITY + 1),
+            self._ranged("share_low", heads, total),
+            self._ranged("share_room", heads, total),
+            self._ranged("gate_above", mlp, 20),
+            self._ranged("gate_beneath", mlp, 20),
+            *self._chosen_columns(),
+        ]
+
+    def _chosen_columns(self) -> list[Column]:
+        """Of the chosen tokens; a draw's product with the total is there in limbs of ``DRAW_LIMB`` bits."""
+        step, low = (1, self.answer, 1), DRAW_LIMB
+        logit = self._signed("logit", step, ROOM_BITS + 2)
+        if not self.temperature_milli:
+            return [logit, self._ranged("chosen_room", step, Matrix.HEAD.shift)]
+        widths = {"chances_low": low, "chances_high": 48 - low, "draw_low": low, "draw_carry": low}
+        widths |= {"draw_high": DRAW_BITS - low, "draw_more": 30, "draw_room": 48, "draw_end": 48}
+        return [
+            logit,
+            self._ranged("logit_at", (1, self.answer, self.d.vocab), 1),
+            *(self._ranged(name, step, width) for name, width in widths.items()),
+        ]
+
+    def _rest(self, stream: tuple[int, int, int]) -> Column:
+        """What the rounding of scaled rows leaves."""
+        if self.hidden:
+            return self._ranged("norm_rest", stream, REST_BITS)
+        return Column("norm_rest", stream, (32 - bits.NORM_INPUT,), per_row=True)
+
     def _ranged(self, name: str, shape: tuple[int, int, int], width: int, open: bool = False) -> Column:
-        return Column(name, shape, self.split(width), open=open)
+        return Column(name, shape, self.split(width), open=open and not self.hidden)
 
     def _signed(self, name: str, shape: tuple[int, int, int], width: int, open: bool = False) -> Column:
-        return Column(name, shape, self.split(width), 1 << (width - 1), open=open)
+        return Column(name, shape, self.split(width), 1 << (width - 1), open=open and not self.hidden)
 
     def _table(self, name: str, groups: int, entry_bits: int) -> Column:
         """One value a table entry, in their order, for each group of look-ups: as wide as a block."""

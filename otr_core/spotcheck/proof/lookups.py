@@ -16,13 +16,13 @@ from functools import cache
 
 import numpy as np
 
-from otr_core.lane.formats import EXP2_ENTRIES, NORM_INPUT, SIGMOID_ENTRIES
+from otr_core.lane.formats import EXP2_ENTRIES, SIGMOID_ENTRIES
 from otr_core.lane.tables import exp2_entries, sigmoid_entries
 from otr_core.spotcheck.proof.claims import Flat
 from otr_core.spotcheck.proof.field import ONE, ZERO, Ext, combine, dot, dot_base, eq_below, eq_table, residues, xtotal
 from otr_core.spotcheck.proof.layout import EXP_ID, FUNCTIONS, PAD_ID, SIGMOID_ID, Group, Sizes
 from otr_core.spotcheck.proof.party import Party
-from otr_core.spotcheck.proof.relations import norm_scales
+from otr_core.spotcheck.proof.scales import REST_BITS, norm_scales
 from otr_core.spotcheck.proof.sumcheck import Fraction
 
 TABLE_IDS = {"exp": EXP_ID, "sigmoid": SIGMOID_ID}
@@ -46,12 +46,12 @@ def widths(s: Sizes) -> np.ndarray:
 
 
 def rest_widths(s: Sizes, peak: np.ndarray) -> np.ndarray:
-    """Width of the cells of ``norm_rest`` by its blocks and the positions in one: by so many bits
+    """Width of the cells of ``norm_rest`` by its blocks and the positions in one, where rows are open: by so many bits
     their row was scaled down. Cells of no position are 0."""
     down = norm_scales(peak)[1]
     _, along, across = s.blocks_of(s.columns["norm_rest"])
     padded = np.pad(down, ((0, 0), (0, -down.shape[1] % s.block[0]))).reshape(s.sites, along, 1, s.block[0])
-    assert down.max(initial=0) <= 32 - NORM_INPUT
+    assert down.max(initial=0) <= REST_BITS + 1
     return np.broadcast_to(padded, (s.sites, along, across, s.block[0])).reshape(-1, s.block[0])
 
 
@@ -71,11 +71,7 @@ def lookups(p: Party) -> None:
                     found.append(_range_tree(p, alpha, beta, group.index + at, cells, bits))
                 else:
                     found.append(_pair_tree(p, alpha, beta, group, at, cells, bits))
-            numerator, denominator = ZERO, ONE
-            for fraction in [*found, _table_tree(p, alpha, beta, table, number)]:
-                numerator = numerator * fraction.denominator + fraction.numerator * denominator
-                denominator = denominator * fraction.denominator
-            p.equal("look-ups", numerator, ZERO)
+            p.cancel("look-ups", [*found, _table_tree(p, alpha, beta, table, number)])
 
 
 def _range_tree(p: Party, alpha: Ext, beta: Ext, first: int, cells: int, bits: int) -> Fraction:
@@ -85,17 +81,25 @@ def _range_tree(p: Party, alpha: Ext, beta: Ext, first: int, cells: int, bits: i
     e_block, live = _blocks(s, found.point, cells)
     begin, end = first // s.block_cells, (first + cells) // s.block_cells
     ids = dot_base(e_block, residues(widths(s)[begin:end]))
-    rest, rest_first = rest_widths(s, p.facts.peak), s.first_block["norm_rest"]
-    low, high = max(begin, rest_first), min(end, rest_first + len(rest))
-    if low < high:
-        inner = s.block[1].bit_length() - 1
-        e_t = eq_table(found.point[inner : s.block_cells.bit_length() - 1])
-        by_block = combine(rest[low - rest_first : high - rest_first].T.astype(np.int32), e_t)
-        ids = ids + dot(by_block, e_block[low - begin : high - begin])
+    if not s.hidden:
+        ids = ids + _rest_ids(p, e_block, found.point, begin, end)
     said = p.claim_flat(Flat(found.point, first, cells), "ranges")
     p.equal("ranges", found.leaf_numerator, live)
     p.equal("ranges", found.leaf_denominator, live * alpha - said - beta * ids + (1 - live))
     return found
+
+
+def _rest_ids(p: Party, e_block: np.ndarray, point: list[Ext], begin: int, end: int) -> Ext:
+    """Extension of the widths of ``norm_rest`` alone, of the blocks from ``begin`` up to ``end``."""
+    s = p.sizes
+    rest, first = rest_widths(s, p.facts.peak), s.first_block["norm_rest"]
+    low, high = max(begin, first), min(end, first + len(rest))
+    if low >= high:
+        return ZERO
+    inner = s.block[1].bit_length() - 1
+    e_t = eq_table(point[inner : s.block_cells.bit_length() - 1])
+    by_block = combine(rest[low - first : high - first].T.astype(np.int32), e_t)
+    return dot(by_block, e_block[low - begin : high - begin])
 
 
 def _pair_tree(p: Party, alpha: Ext, beta: Ext, group: Group, at: int, cells: int, bits: int) -> Fraction:

@@ -29,6 +29,8 @@ from otr_core.spotcheck.proof.field import (
     xtotal,
 )
 from otr_core.spotcheck.proof.layout import Sizes
+from otr_core.spotcheck.proof.masked import Book
+from otr_core.spotcheck.proof.scales import refuse_unhidden
 from otr_core.spotcheck.proof.sumcheck import Fraction, Levels, Rounds, sum_fractions, sumcheck
 from otr_core.spotcheck.proof.transcript import Channel
 
@@ -49,7 +51,17 @@ class HeldModel(Protocol):
         """A matrix of a layer, or of the model."""
 
 
-class Opener(Protocol):
+class Columns(Protocol):
+    """How the side that sends shows columns of code words."""
+
+    def columns_at(self, places: list[int]) -> Words:
+        """Columns of the code words: (places, rows)."""
+
+    def paths_at(self, places: list[int]) -> bytes:
+        """Their Merkle paths, from the leaf upwards."""
+
+
+class Opener(Columns, Protocol):
     """How the side that sends opens a commitment, step by step."""
 
     def join(self, powers: list[Ext]) -> Rounds:
@@ -60,12 +72,6 @@ class Opener(Protocol):
 
     def combined_row(self, high: Words) -> Words:
         """The rows combined with the weights ``high``."""
-
-    def columns_at(self, places: list[int]) -> Words:
-        """Columns of the code words: (places, rows)."""
-
-    def paths_at(self, places: list[int]) -> bytes:
-        """Their Merkle paths, from the leaf upwards."""
 
 
 class Sender(Opener, Protocol):
@@ -90,23 +96,53 @@ class Sender(Opener, Protocol):
         """What opens the commitment to the model."""
 
 
+class Hider(Protocol):
+    """What the side that sends adds to an ``Opener`` where it hides (``hiding``).
+
+    Attributes:
+        book: of all masks but the last opening's. mask_root: of the row that hides the model's combined one.
+    """
+
+    book: Book
+    mask_root: bytes
+
+    def mask_product(self, triples: list[tuple[int, int, int]]) -> Words:
+        """What is left of two masks at the point of the sum-check over their products, (2, 2)."""
+
+    def round_masks(self) -> Words:
+        """The values of the last opening's masks, (count, 2)."""
+
+    def mask_sum(self, of: str, across: Words) -> Words:
+        """Σ across · the row that hides a combined one, (1, 2)."""
+
+    def hidden_row(self, of: str, high: Words, epsilon: Ext) -> Words:
+        """The rows combined, times epsilon, and the row that hides them: (terms, 2)."""
+
+    def hiding_columns(self) -> Columns:
+        """Shows the columns of the row that hides the model's combined one."""
+
+    def opener_with_masks(self, dense: Words) -> Opener:
+        """Opens the commitment to the witness; ``dense`` are the weights of the rows of masks, (rows, cells, 2)."""
+
+
 class Party:
     """The verifier's side.
 
     Attributes:
         channel: the proof's messages and challenges. sizes: of the statement. architecture: of
-            its model. facts: as sent.
+            its model. facts: as sent; absent where rows are hidden.
         ledger: claims that are still open. model: whose matrices this side evaluates; None of a
             verifier who holds none. committed: the commitment to the model, against which claims
             about its matrices are checked; None where the verifier evaluates them. weight_ledger:
             such claims that are still open. layout: of its cells.
         tokens: all tokens, those of the prompt first. draws: of a drawn answer, one a chosen token,
             each below 2^53 (``lane.sampling.draw``). sender: who makes the messages; a verifier
-            has none, and reads them.
+            has none, and reads them. hider: likewise, where what is said is hidden.
     """
 
     facts: Facts
     sender: Sender
+    hider: Hider
 
     def __init__(
         self,
@@ -125,6 +161,11 @@ class Party:
         self.layout = None if committed is None else committed.layout(architecture)
         self.weight_ledger = None if self.layout is None else Ledger(self.layout)
 
+    @property
+    def hides(self) -> bool:
+        """Whether what is said is hidden: where the commitment to the model is one that hides it."""
+        return self.committed is not None and self.committed.answers > 0
+
     def refuse_beyond(self) -> None:
         """
         Raises:
@@ -132,6 +173,8 @@ class Party:
         """
         if any(not 0 <= token < self.sizes.d.vocab for token in self.tokens):
             raise AnswerProofError("mode", "a token beyond the vocabulary", f"ids below {self.sizes.d.vocab}")
+        if self.sizes.hidden:
+            refuse_unhidden(self.sizes.d)
 
     def tables(self, label: str, shape: tuple[int, ...]) -> list[Words]:
         """A random weight vector for each axis: the equality with a random point."""
@@ -162,8 +205,8 @@ class Party:
         Raises:
             AnswerProofError: ``check``: the two differ.
         """
-        if found != (expected if isinstance(expected, Ext) else expected()):
-            raise AnswerProofError(check, "a value that does not follow", "the relation to hold")
+        expected = expected if isinstance(expected, Ext) else expected()
+        self.channel.same(check, found, expected, ("a value that does not follow", "the relation to hold"))
 
     def between(self, check: str, found: list[int], first: list[int], end: list[int]) -> None:
         """Compare plain integers: first ≤ found < end.
@@ -187,6 +230,21 @@ class Party:
     def fractions(self, label: str, bits: int, *what: Any) -> Fraction:
         """A sum of fractions; the prover makes them from ``what``."""
         return sum_fractions(self.channel, label, bits, lambda: self.sender.levels(label, bits, what))
+
+    def cancel(self, check: str, fractions: list[Fraction]) -> None:
+        """Whether fractions sum to zero.
+
+        Raises:
+            AnswerProofError: ``check``: they do not.
+        """
+        numerator, denominator = ZERO, ONE
+        for each in fractions:
+            if each.value is not None:
+                numerator = numerator + each.value
+                continue
+            numerator = numerator * each.denominator + each.numerator * denominator
+            denominator = denominator * each.denominator
+        self.equal(check, numerator, ZERO)
 
     def weight(self, matrix: Matrix, layers: Words, rows: Words, columns: Words) -> Callable[[], Ext]:
         """Σ layers[l] · rows[j] · columns[k] · W_l[j, k]: a claim about the model that is committed

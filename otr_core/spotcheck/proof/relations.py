@@ -8,26 +8,23 @@ ranges rule out that both sides differ by a multiple of p: what is true stays be
 bounds that are proven of the model when it is loaded, and what is claimed below 2^62 by its range
 (``docs/proof.md`` has the table).
 
-Row facts (peaks, places, sums) stand in the clear and are proven like everything else.
+Row facts (peaks, places, sums) stand in the clear, or are columns, and are proven like everything else
+(``rows``).
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from otr_core.lane import formats as bits
 from otr_core.lane.dims import Matrix
-from otr_core.spotcheck.proof.claims import PlaneWeights, PointWeights, RowWeights, by_rows, spread
-from otr_core.spotcheck.proof.facts import exception_shape
+from otr_core.spotcheck.proof.claims import PlaneWeights, RowWeights, spread
 from otr_core.spotcheck.proof.field import (
     ONE,
     Ext,
     Words,
     add,
     dot,
-    dot_base,
     ones,
     outer,
     residues,
@@ -37,6 +34,9 @@ from otr_core.spotcheck.proof.field import (
     xtotal,
 )
 from otr_core.spotcheck.proof.party import Party
+from otr_core.spotcheck.proof.rows import KnownRows, seen
+from otr_core.spotcheck.proof.rows_hidden import HiddenRows
+from otr_core.spotcheck.proof.rows_open import OpenRows
 
 
 def relate(party: Party, cosines: np.ndarray, sines: np.ndarray) -> None:
@@ -61,6 +61,11 @@ def relate(party: Party, cosines: np.ndarray, sines: np.ndarray) -> None:
     matrix_down(party)
 
 
+def rows_of(p: Party) -> KnownRows:
+    """What is known of rows."""
+    return HiddenRows(p) if p.sizes.hidden else OpenRows(p)
+
+
 def constant(rows: Words, across: Words, value: int) -> Ext:
     """Σ rows · across · value."""
     return Ext.of(xtotal(rows.reshape(-1, 2))) * Ext.of(xtotal(across)) * value
@@ -79,15 +84,9 @@ def unit(length: int, at: int, weights: Words) -> Words:
 def embed_tokens(p: Party) -> None:
     """Site 0 of the stream is the embedding of the tokens that were fed."""
     t, j = p.tables("embedding", (p.sizes.positions, p.sizes.d.hidden))
-    found = stream_sum(p, RowWeights(unit(p.sizes.sites, 0, t), j))
+    found = rows_of(p).stream(RowWeights(unit(p.sizes.sites, 0, t), j))
     fed = p.tokens[: p.sizes.positions]
     p.equal("embedding", found, p.embedded(fed, t, j))
-
-
-def stream_sum(p: Party, weights: RowWeights) -> Ext:
-    """Σ weight · residual stream: the row's peak less ``below``."""
-    peaks = dot_base(weights.rows, residues(p.facts.peak)) * Ext.of(xtotal(weights.across))
-    return peaks - p.claim("below", weights)
 
 
 # --- PEAK, SQUARES, FACTOR, NORM
@@ -95,50 +94,30 @@ def stream_sum(p: Party, weights: RowWeights) -> Ext:
 
 def norms(p: Party) -> None:
     """All norms: sites are an axis."""
-    s, f = p.sizes, p.facts
-    n, t, j = p.tables("norm", (s.sites, s.positions, s.d.hidden))
+    s, own = p.sizes, rows_of(p)
+    shape = (s.sites, s.positions, s.d.hidden)
+    n, t, j = p.tables("norm", shape)
     rows = outer(n, t)
+    every = RowWeights(rows, j)
     # PEAK: no value is beyond the peak on either side, and one has it.
-    both = p.claim("below", RowWeights(rows, j)) + p.claim("above", RowWeights(rows, j))
-    p.equal("peak", both, lambda: dot_base(rows, residues(2 * f.peak)) * Ext.of(xtotal(j)))
-    site, at = np.indices(f.peak.shape)
-    places = (site.ravel(), at.ravel(), f.peak_at.ravel())
-    n2, t2 = p.tables("peak place", f.peak.shape)
-    found = p.claim("below", PointWeights(places, outer(n2, t2).reshape(-1, 2)))
-    p.equal("peak place", found, lambda: dot_base(outer(n2, t2), residues(2 * f.peak * f.peak_sign)))
+    both = p.claim("below", every) + p.claim("above", every)
+    p.equal("peak", both, own.peaks(rows) * ones(j) * 2)
+    own.peak_taken()
     # The scaled row: x · 2^power, rounded where the power is negative.
-    up, down = norm_scales(f.peak)
-    half = (np.ones_like(down) << down) >> 1
-    left = stream_sum(p, RowWeights(by_rows(rows, np.ones_like(up) << up), j)) + constant(by_rows(rows, half), j, 1)
-    right = p.claim("scaled", RowWeights(by_rows(rows, np.ones_like(down) << down), j))
-    right = right + p.claim("norm_rest", RowWeights(rows, j))
-    p.equal("scaled", left, right)
-    # SQUARES: as said in the clear.
-    (n3, t3, j3), value = p.reduce("squares", dot_base(rows, residues(f.squares)), (*f.peak.shape, s.d.hidden), rows)
+    sides = (1, "up", "stream"), (-1, "down", "scaled")
+    own.products("scaled", lambda: own.rests(every), (n, t), j, *sides)
+    # SQUARES: of each row as it is known.
+    (n3, t3, j3), value = p.reduce("squares", own.squares(rows), shape, rows)
     z = p.claim("scaled", RowWeights(outer(n3, t3), j3))
     p.equal("squares", value, lambda: dot(n, n3) * dot(t, t3) * ones(j3) * z * z)
-    # FACTOR is computed from them; NORM: scaled · factor, rounded.
-    factor = norm_factors(p, up, down)
-    left = p.claim("scaled", RowWeights(by_rows(rows, factor), j)) + constant(rows, j, 1 << (s.d.drop - 1))
-    right = p.claim("normed", RowWeights(rows, j)) * (1 << s.d.drop) + p.claim("normed_rest", RowWeights(rows, j))
-    p.equal("normed", left, right)
+    # FACTOR follows from both; NORM: scaled · factor, rounded.
+    own.factors(n, t)
 
+    def normed() -> Ext:
+        rounded = p.claim("normed", every) * (1 << s.d.drop) + p.claim("normed_rest", every)
+        return rounded - constant(rows, j, 1 << (s.d.drop - 1))
 
-def norm_scales(peak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By how many bits rows of these peaks are scaled up, and down."""
-    length = np.frexp(peak.astype(np.float64))[1].astype(np.int64)
-    power = np.minimum(bits.NORM_INPUT - length, -bits.NORM_LEAST_SCALE)
-    return np.maximum(power, 0), np.maximum(-power, 0)
-
-
-def norm_factors(p: Party, up: np.ndarray, down: np.ndarray) -> np.ndarray:
-    """The norm's factor of each row, by exact integers."""
-    d, found = p.sizes.d, np.empty(up.shape, np.int64)
-    for place, squares in np.ndenumerate(p.facts.squares):
-        power = 2 * int(up[place] - down[place])
-        epsilon = d.epsilon << power if power >= 0 else (d.epsilon + (1 << (-power - 1))) >> -power
-        found[place] = d.numerator // math.isqrt(max(4 * (int(squares) + epsilon), 1))
-    return found
+    own.products("normed", normed, (n, t), j, (1, "factor", "scaled"))
 
 
 # --- DOT
@@ -182,15 +161,9 @@ def added(p: Party, name: str, matrix: Matrix, first: int) -> tuple[Ext, Words, 
     steps[first - 1 : first - 1 + 2 * len(layer) : 2] = sub(np.zeros_like(rows), rows)
     excess = np.zeros((s.sites - 1, s.positions, 2), np.uint64)
     excess[first - 1 : first - 1 + 2 * len(layer) : 2] = rows
-    step = stream_sum(p, RowWeights(steps, j)) + exception_sum(p, "stream", RowWeights(excess, j))
+    step = rows_of(p).stream(RowWeights(steps, j)) + rows_of(p).cut_off("stream", RowWeights(excess, j))
     lhs = step * (1 << up) + p.claim(f"{name}_rest", RowWeights(rows, j)) - constant(rows, j, 1 << (up - 1))
     return lhs, layer, t, j
-
-
-def exception_sum(p: Party, name: str, weights: RowWeights) -> Ext:
-    """Σ weight · what exceptions add."""
-    places = p.facts.places(name, exception_shape(p.sizes, name))
-    return Ext.of(xtotal(by_rows(weights.at(places), p.facts.cut_off(name))))
 
 
 def matrix_out(p: Party) -> None:
@@ -203,14 +176,7 @@ def matrix_down(p: Party) -> None:
     """OUTPUT: the stream steps by product · matrix, rounded; saturated at int32."""
     lhs, layer, t, j = added(p, "down", Matrix.DOWN, 2)
     dot_relation(p, Matrix.DOWN, lhs, "product", list(range(len(layer))), layer, t, j)
-    # What was cut off was cut off at the bound: there the stream is ±int32's.
-    places, values = p.facts.places("stream", exception_shape(p.sizes, "stream")), p.facts.exceptions["stream"][1]
-    if len(values):
-        (w,) = p.tables("stream saturation", (len(values),))
-        site = places[0] + 1
-        peaks = p.facts.peak[site, places[1]]
-        found = p.claim("below", PointWeights((site, places[1], places[2]), w))
-        p.equal("stream saturation", found, lambda: dot_base(w, residues(peaks - np.sign(values) * bits.INT32)))
+    rows_of(p).stream_ends()
 
 
 def matrix_gate_up(p: Party) -> None:
@@ -250,11 +216,6 @@ def rotations(p: Party, cosines: np.ndarray, sines: np.ndarray) -> None:
 # --- SCORE, TOP, EXP, SUM, SHARE, WEIGHT, MIX
 
 
-def seen(t: Words, j: Words) -> Words:
-    """t[t] · j[s] where position t sees position s."""
-    return np.where(np.tri(len(t), dtype=bool)[..., None], outer(t, j), np.uint64(0))
-
-
 def by_group(p: Party, heads: Words) -> Words:
     """Σ over the query heads that share a key: (heads, 2) to (kv_heads, 2)."""
     return xtotal(heads.reshape(p.sizes.d.kv_heads, -1, 2), 1)
@@ -263,10 +224,10 @@ def by_group(p: Party, heads: Words) -> Words:
 def scores(p: Party) -> None:
     """SCORES, as the row's top less a distance (distance + far) · 2^15 + distance_low; TOPS: no
     distance is negative, one is 0."""
-    s, f, d = p.sizes, p.facts, p.sizes.d
+    s, d = p.sizes, p.sizes.d
     layer, head, t, j = p.tables("scores", (d.layers, d.heads, s.positions, s.positions))
     own, plane = spread([layer, head]), seen(t, j)
-    tops = dot_base(outer(own, xtotal(plane, 1)), residues(f.top))
+    tops = rows_of(p).tops(outer(own, xtotal(plane, 1)))
     weights = PlaneWeights(own, plane)
     away = (p.claim("distance", weights) + p.claim("far", weights)) * (1 << bits.SCORE_SHIFT)
     lhs = tops - away - p.claim("distance_low", weights)
@@ -280,17 +241,12 @@ def scores(p: Party) -> None:
     q = p.claim("turned", RowWeights(outer(l2, t2), query))
     k = p.claim("turned", RowWeights(outer(l2, xmul(j, later)), key))
     p.equal("scores", value, lambda: dot(layer, l2) * dot(t, t2) * dot(head, h2) * ones(d2) * q * k)
-    # TOPS: one distance of each row is 0.
-    row, at = np.indices(f.top.shape)
-    o2, t3 = p.tables("top", f.top.shape)
-    places = PointWeights((row.ravel(), at.ravel(), f.top_at.ravel()), outer(o2, t3).reshape(-1, 2))
-    for name in ("distance", "far", "distance_low"):  # none of the three is negative
-        p.equal("top", p.claim(name, places), ONE * 0)
+    rows_of(p).top_taken()  # TOPS
 
 
 def softmax(p: Party) -> None:
     """EXPS by table (look-ups), cut off at its end; TOTALS, SHARES, WEIGHTS."""
-    s, f = p.sizes, p.facts
+    s, known = p.sizes, rows_of(p)
     shape = s.columns["exp"].shape
     own, t, j = p.tables("exp", shape)
     # What is farther than the table reaches has its last entry: far · (end − distance) = 0.
@@ -302,14 +258,19 @@ def softmax(p: Party) -> None:
     # What is not seen weighs nothing.
     beyond = PlaneWeights(own, sub(outer(t, j), seen(t, j)))
     p.equal("mask", p.claim("exp", beyond), ONE * 0)
-    # TOTALS as said in the clear, SHARES computed from them.
+    # TOTALS, from which SHARES follow.
     rows = outer(own, t)
-    every = np.broadcast_to(ONE.words, (shape[2], 2))
-    p.equal("total", p.claim("exp", RowWeights(rows, every)), lambda: dot_base(rows, residues(f.total)))
-    share = bits.ONE_SHARE // np.maximum(f.total, 1)
-    left = p.claim("exp", RowWeights(by_rows(rows, share), j))
-    right = p.claim("weight", RowWeights(rows, j)) * (1 << bits.EXP) + p.claim("weight_rest", RowWeights(rows, j))
-    p.equal("weight", left, right)
+    summed = np.broadcast_to(ONE.words, (shape[2], 2))
+    p.equal("total", p.claim("exp", RowWeights(rows, summed)), known.totals(rows))
+    known.shares(own, t)
+    every = RowWeights(rows, j)
+    known.products(
+        "weight",
+        lambda: p.claim("weight", every) * (1 << bits.EXP) + p.claim("weight_rest", every),
+        (own, t),
+        j,
+        (1, "share", "exp"),
+    )
 
 
 def mix(p: Party) -> None:
@@ -335,13 +296,12 @@ def gate_value(p: Party, weights: RowWeights) -> Ext:
     to the table."""
     shift = bits.SIGMOID_SHIFT
     away = weights.sum() * (bits.SIGMOID_ZERO * (1 << shift) + (1 << (shift - 1)))
-    return p.claim("gate_index", weights) * (1 << shift) + p.claim("gate_low", weights) - away
+    return rows_of(p).gate_index(weights) * (1 << shift) + p.claim("gate_low", weights) - away
 
 
 def gated(p: Party) -> None:
     """PRODUCT: gate · sigmoid(gate), rounded; times up, rounded and saturated."""
-    s, f = p.sizes, p.facts
-    shape = s.columns["up"].shape
+    shape = p.sizes.columns["up"].shape
     layer, t, j = p.tables("silu", shape)
     rows = outer(layer, t)
     claim = p.claim("silu", RowWeights(rows, j)) * (1 << bits.SIGMOID) + p.claim("silu_rest", RowWeights(rows, j))
@@ -352,21 +312,11 @@ def gated(p: Party) -> None:
     p.equal("silu", value, lambda: dot(layer, l2) * dot(t, t2) * dot(j, j2) * sigmoid * own)
 
     up = bits.PRODUCT_SHIFT
-    whole = p.claim("product", RowWeights(rows, j)) + exception_sum(p, "product", RowWeights(rows, j))
+    whole = p.claim("product", RowWeights(rows, j)) + rows_of(p).cut_off("product", RowWeights(rows, j))
     claim = whole * (1 << up) + p.claim("product_rest", RowWeights(rows, j)) - constant(rows, j, 1 << (up - 1))
     (l2, t2, j2), value = p.reduce("product", claim, shape, layer, t, j)
     at = RowWeights(outer(l2, t2), j2)
     silu, other = p.claim("silu", at), p.claim("up", at)
     p.equal("product", value, lambda: dot(layer, l2) * dot(t, t2) * dot(j, j2) * silu * other)
 
-    # Beyond the sigmoid's table the index is cut to its nearer end; what saturation cut off was cut
-    # off at the layer's bound.
-    for name in ("gate_index", "product"):
-        places, values = f.places(name, shape), f.exceptions[name][1]
-        if len(values):
-            (w,) = p.tables(f"{name} end", (len(values),))
-            if name == "product":
-                ends = np.sign(values) * np.array(s.saturation, np.int64)[places[0]]
-            else:
-                ends = np.where(values > 0, bits.SIGMOID_ENTRIES - 1, 0) + values
-            p.equal(f"{name} end", p.claim(name, PointWeights(places, w)), dot_base(w, residues(ends)))
+    rows_of(p).gate_ends()

@@ -20,6 +20,9 @@ from otr_core.errors import AnswerProofError
 from otr_core.spotcheck.proof.field import ONE, Ext, P, Words
 from otr_core.spotcheck.proof.transcript import Channel
 
+_OTHER_SUM = "a round that sums to another value", "the claim"
+_ZERO = "a denominator of zero", "another"
+
 
 class Rounds(Protocol):
     """The prover's side of a sum-check."""
@@ -85,8 +88,7 @@ def sumcheck(
         point = []
         for _ in range(bits_of(length)):
             values = channel.exts(label, degree + 1, partial(_message, rounds))
-            if not channel.sends and values[0] + values[1] != claim:
-                raise AnswerProofError(label, "a round that sums to another value", "the claim")
+            channel.same(label, values[0] + values[1], claim, _OTHER_SUM)
             bound = channel.challenge(label)
             claim = interpolate(values, bound)
             point.append(bound)
@@ -103,10 +105,15 @@ def _message(rounds: Rounds | None) -> Words:
 
 @dataclass(frozen=True)
 class Fraction:
-    """What remains of a sum of fractions: its root, and the leaves' extensions at a point."""
+    """What remains of a sum of fractions: its root, and the leaves' extensions at a point.
+
+    Attributes:
+        value: numerator / denominator, where these are masked; None where they are not.
+    """
 
     numerator: Ext
     denominator: Ext
+    value: Ext | None
     point: list[Ext]
     leaf_numerator: Ext
     leaf_denominator: Ext
@@ -121,8 +128,14 @@ def sum_fractions(channel: Channel, label: str, bits: int, build: Callable[[], L
     """
     levels = build() if channel.sends else None
     p, q = root = channel.exts(label, 2, lambda: levels.root())  # type: ignore[union-attr]
-    if not q and not channel.sends:
-        raise AnswerProofError(label, "a denominator of zero", "another")
+    value = None
+    if channel.book is not None:
+        # What has an inverse is not zero.
+        (inverse,) = channel.exts(label, 1, lambda: Ext.of(levels.root()[1]).inverse.words[None])  # type: ignore[union-attr]
+        channel.same(label, q * inverse, ONE, _ZERO)
+        value = p * inverse
+    elif not q and not channel.sends:
+        raise AnswerProofError(label, *_ZERO)
     point: list[Ext] = []
     for level in range(bits):
         mix = channel.challenge(label)
@@ -130,8 +143,7 @@ def sum_fractions(channel: Channel, label: str, bits: int, build: Callable[[], L
         claim, factor, bound = p + mix * q, ONE, []
         for own in reversed(point):
             s = channel.exts(label, 3, partial(_message, rounds))
-            if not channel.sends and factor * (s[0] + own * (s[1] - s[0])) != claim:
-                raise AnswerProofError(label, "a round that sums to another value", "the claim")
+            channel.same(label, factor * (s[0] + own * (s[1] - s[0])), claim, _OTHER_SUM)
             x = channel.challenge(label)
             both = own * x
             factor = factor * (both + both - own - x + 1)
@@ -140,8 +152,8 @@ def sum_fractions(channel: Channel, label: str, bits: int, build: Callable[[], L
             if rounds is not None:
                 rounds.bind(x)
         p0, p1, q0, q1 = channel.exts(label, 4, lambda: levels.ends())  # type: ignore[union-attr]
-        if not channel.sends and factor * (p0 * q1 + p1 * q0 + mix * (q0 * q1)) != claim:
-            raise AnswerProofError(label, "another sum of two fractions", "the level's claim")
+        found = factor * (p0 * q1 + p1 * q0 + mix * (q0 * q1))
+        channel.same(label, found, claim, ("another sum of two fractions", "the level's claim"))
         high = channel.challenge(label)
         p, q, point = p0 + high * (p1 - p0), q0 + high * (q1 - q0), [*reversed(bound), high]
-    return Fraction(root[0], root[1], point, p, q)
+    return Fraction(root[0], root[1], value, point, p, q)

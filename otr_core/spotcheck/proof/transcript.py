@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 from otr_core.errors import AnswerProofError
-from otr_core.spotcheck.proof.field import Ext, P, Words
+from otr_core.spotcheck.proof.field import ONE, Ext, P, Words, sub
+from otr_core.spotcheck.proof.masked import Book, Masked
 
 
 class Channel:
@@ -23,7 +24,12 @@ class Channel:
 
     Args:
         proof: the bytes to read; None: this side sends.
+
+    Attributes:
+        book: of the masks that numbers are sent under; None: they are sent as they are.
     """
+
+    book: Book | None = None
 
     def __init__(self, proof: bytes | None = None) -> None:
         self._state = hashlib.sha256(b"otr/1/answer-proof").digest()
@@ -94,7 +100,35 @@ class Channel:
         return found
 
     def exts(self, label: str, count: int, make: Callable[[], Words]) -> list[Ext]:
-        """A message of numbers of the extension.
+        """A message of numbers of the extension; where there is a book, each less a mask.
+
+        Raises:
+            AnswerProofError: as ``words``.
+        """
+        book = self.book
+        if book is None:
+            return self.clear(label, count, make)
+        first = book.take(count)
+        said = self.clear(label, count, lambda: sub(make(), book.masks[first : first + count]))
+        return [Masked(each.a, each.b, {first + i: ONE}, book) for i, each in enumerate(said)]
+
+    def same(self, check: str, found: Ext, expected: Ext, what: tuple[str, str]) -> None:
+        """Hold two numbers against each other: now, or with all others where one is masked.
+
+        Args:
+            what: what was found, and what was expected, for the error.
+
+        Raises:
+            AnswerProofError: ``check``: they differ; not on a side that sends, whose lie is not its own to stop.
+        """
+        difference = found - expected
+        if isinstance(difference, Masked):
+            difference.book.zeros.append(difference)
+        elif difference and not self.sends:
+            raise AnswerProofError(check, *what)
+
+    def clear(self, label: str, count: int, make: Callable[[], Words]) -> list[Ext]:
+        """A message of numbers of the extension as they are.
 
         Raises:
             AnswerProofError: as ``words``.

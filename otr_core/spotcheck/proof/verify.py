@@ -29,8 +29,10 @@ from otr_core.spotcheck.proof.commitment import open_claims
 from otr_core.spotcheck.proof.committed import ModelCommitment, check_reach
 from otr_core.spotcheck.proof.facts import Facts, exchange_facts
 from otr_core.spotcheck.proof.field import P
+from otr_core.spotcheck.proof.hiding import open_hidden, say_hidden
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.lookups import lookups
+from otr_core.spotcheck.proof.masked import Book
 from otr_core.spotcheck.proof.party import HeldModel, Party
 from otr_core.spotcheck.proof.relations import relate
 from otr_core.spotcheck.proof.soundness import POLICY_BITS, soundness_bits
@@ -40,6 +42,8 @@ HEADER = b"otr-answer-proof/2 succinct, model held by the verifier\n"
 """First bytes of a proof: its version and mode; any other is refused."""
 COMMITTED_HEADER = b"otr-answer-proof/2 succinct, model committed to\n"
 """The same where the verifier holds a commitment to the model."""
+HIDING_HEADER = b"otr-answer-proof/2 zero knowledge, model committed to\n"
+"""The same where that commitment hides the model."""
 MOST_PROOF_BYTES = 2**28
 """Of a proof file; a larger one is refused unread."""
 HELD = "held"
@@ -126,24 +130,43 @@ def converse(party: Party, bound: dict[str, Any], root: bytes, own: Facts | None
     channel.data("header", len(header), lambda: header)
     channel.absorb("statement", canonical_json(bound))
     root = channel.data("commitment", 32, lambda: root)
-    party.facts = exchange_facts(channel, s, own)
-    relate(party, *(np.array(side, np.int64)[: s.positions] for side in rotary_tables(party.architecture, s.positions)))
-    relate_choice(party)
-    lookups(party)
-    open_claims(party, party.ledger, root, lambda: party.sender)
+    mask_root = b""
+    if party.hides:
+        mask_root = channel.data("mask commitment", 32, lambda: party.hider.mask_root)
+        channel.book = party.hider.book if channel.sends else Book()
+    if not s.hidden:
+        party.facts = exchange_facts(channel, s, own)
+    relate_all(party)
     opened = [party.ledger]
+    if party.hides:
+        say_hidden(party, mask_root)
+        open_hidden(party, root)
+    else:
+        open_claims(party, party.ledger, root, lambda: party.sender)
     if party.committed is not None and party.weight_ledger is not None:
         opened.append(party.weight_ledger)
-        open_claims(party, party.weight_ledger, party.committed.root, lambda: party.sender.weight_opener(), "weights ")
+        if not party.hides:
+            opener = lambda: party.sender.weight_opener()  # noqa: E731
+            open_claims(party, party.weight_ledger, party.committed.root, opener, "weights ")
     channel.finish()
     for ledger in opened:
         if ledger.open and not channel.sends:
             raise AnswerProofError("ledger", f"{ledger.open} open claims", "none")
 
 
+def relate_all(party: Party) -> None:
+    """Every relation and look-up."""
+    positions = party.sizes.positions
+    relate(party, *(np.array(side, np.int64)[:positions] for side in rotary_tables(party.architecture, positions)))
+    relate_choice(party)
+    lookups(party)
+
+
 def header_of(committed: ModelCommitment | None) -> bytes:
     """The first bytes of a proof of this mode."""
-    return HEADER if committed is None else COMMITTED_HEADER
+    if committed is None:
+        return HEADER
+    return HIDING_HEADER if committed.answers else COMMITTED_HEADER
 
 
 def rotary_tables(a: Architecture, positions: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -160,8 +183,12 @@ def check_proven(
     model_id: bytes,
     saturation: tuple[int, ...],
     order: Order | None = None,
+    hidden: bool = False,
 ) -> Sizes:
-    """The checks that need no proof; sizes come from manifest, model and receipt alone.
+    """The checks that need no proof; sizes come from manifest, model, commitment and receipt alone.
+
+    Args:
+        hidden: whether the commitment to the model hides it, so that nothing stands in the clear.
 
     Raises:
         AnswerProofError, ReceiptError: the first that fails.
@@ -186,7 +213,7 @@ def check_proven(
     if receipt.positions >= a.context or receipt.positions > MOST_POSITIONS:
         raise AnswerProofError("mode", f"{receipt.positions} positions", f"at most {min(a.context, MOST_POSITIONS)}")
     milli = ordered.decoding.temperature_milli
-    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens, saturation, milli)
+    return Sizes(Dims.of(a), receipt.prompt_tokens, receipt.answer_tokens, saturation, milli, hidden)
 
 
 def check_proof(
@@ -239,13 +266,12 @@ def check_committed(
     Raises:
         AnswerProofError, ReceiptError: the first check that fails.
     """
-    _check_header(proof, COMMITTED_HEADER)
-    own_id, saturation = committed.model_id, committed.saturation
-    sizes = check_proven(file, said, response, model_id=own_id, saturation=saturation, order=order)
+    _check_header(proof, header_of(committed))
+    own, saturation, hidden = committed.model_id, committed.saturation, committed.answers > 0
+    sizes = check_proven(file, said, response, model_id=own, saturation=saturation, order=order, hidden=hidden)
     check_reach(committed.bound_bits, sizes)
     bound = proven_statement(file, said, response, committed)
-    own = _tokens_and_draws(file, bound)
-    party = Party(Channel(proof), sizes, file.model.architecture, None, *own, committed)
+    party = Party(Channel(proof), sizes, file.model.architecture, None, *_tokens_and_draws(file, bound), committed)
     return _conclude(party, bound, least_bits, len(proof))
 
 

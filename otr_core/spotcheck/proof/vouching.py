@@ -144,6 +144,7 @@ class VouchPolicy:
         """Who of the keys has signed for a commitment. Statements of other keys count for nothing and against
         nothing, and so do those of keys that are left out; one of the others that says anything else refuses.
 
+        0. ``vouched commitment``: it is not one that hides the model.
         1. ``vouched contradiction``: no key has signed two commitments to one model of one court.
         2. ``vouched model``, ``vouched lane``, ``vouched domain``, ``vouched commitment``: each is about this one.
         3. ``vouched date``: none is from later on.
@@ -155,6 +156,9 @@ class VouchPolicy:
         Raises:
             AnswerProofError: the first that fails. ReceiptError: check "signature": no key's.
         """
+        if committed.answers:
+            wanted = "one that everybody with the weights makes again"
+            raise AnswerProofError("vouched commitment", "one that hides the model", wanted)
         own = [each for each in given if each.signer in self.keys and each.signer not in self.left_out]
         said: dict[Any, SignedStatement] = {}
         for each in own:

@@ -33,7 +33,7 @@ from otr_node.proof import witness
 from otr_node.proof.prover import AnswerProver
 from otr_node.rounding import matrix_name
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
-from tests.helpers.answer_proofs import provable, refused, signed_lie
+from tests.helpers.answer_proofs import Marking, provable, refused, signed_lie
 
 SEEN_ONLY = ("distance", "distance_low", "far")
 """Of these only places that are seen mean anything: the rest weighs nothing whatever it is."""
@@ -455,20 +455,6 @@ def test_a_lie_in_any_claim_is_refused(answer):
         forger = type("Lying", (Adaptive,), {"lie": lie})
         found.add(refused(answer, answer.prove(prover=forger)))
     assert len(found) > 5  # by the relation that it is a claim of
-
-
-class Marking(Channel):
-    """Keeps where each message lies in the proof."""
-
-    def __init__(self):
-        super().__init__()
-        self.marks: list[tuple[str, int, int]] = []
-        self.at = 0
-
-    def data(self, label, size, make):
-        self.marks.append((label, self.at, size))
-        self.at += size
-        return super().data(label, size, make)
 
 
 def bumped(answer) -> dict[int, bytes]:

@@ -115,10 +115,12 @@ def test_places_of_a_code_word_are_the_polynomial_there(cells: int) -> None:
     places = sorted(
         {0, 1, cells - 1, cells, 2 * cells - 1, *np.random.default_rng(3).integers(0, 2 * cells, 9).tolist()}
     )
-    found = code_word_at(row, places)
-    for place, own in zip(places, found.tolist(), strict=True):
-        x = pow(field.root_of_unity(bits), place, P)
-        assert own == [sum(int(c) * pow(x, i, P) for i, c in enumerate(word)) % P for word in row.T], place
+    for terms in {cells, cells + 1, cells + cells // 3}:  # a row may have a tail
+        longer = np.concatenate([row, random_words(terms - cells, 2)])
+        found = code_word_at(longer, places, bits)
+        for place, own in zip(places, found.tolist(), strict=True):
+            x = pow(field.root_of_unity(bits), place, P)
+            assert own == [sum(int(c) * pow(x, i, P) for i, c in enumerate(word)) % P for word in longer.T], place
 
 
 def test_columns_are_combined_as_their_numbers_are() -> None:

@@ -25,6 +25,15 @@ def test_a_proof_for_a_verifier_without_weights_is_measured(tiny):
     assert found["soundness_bits"] >= 100
 
 
+def test_a_proof_that_hides_is_measured(tiny):
+    found = measure_proof(tiny, ProofPlan(20, 0, committed=True, hidden_answers=2), lambda line: None)
+    assert found["hidden_answers"] == 2
+    assert found["commit_cpu_s"] > 0
+    assert found["soundness_bits"] >= 100
+    with pytest.raises(ParameterError, match="hidden_answers: found 2"):
+        ProofPlan(20, 0, hidden_answers=2)
+
+
 def test_an_answer_of_no_position_is_refused():
     with pytest.raises(ParameterError, match="found 1, allowed: a whole number from 2 to"):
         ProofPlan(1)
