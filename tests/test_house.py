@@ -45,7 +45,8 @@ BUDGETS = {
     # pledges of who vouches for a commitment, in Python and on chain, 234
     # configs read as transformers reads them, or refused, 21
     # dates that exist, answers that can be counted, 13
-    "otr_core": 16065,
+    # numbers beyond what a search can be asked for, 5
+    "otr_core": 16070,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -78,7 +79,8 @@ BUDGETS = {
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
     # file, each missing one named, 29
     # dates that exist, answers that can be counted, 14
-    "otr_core/economics": 1383,
+    # numbers beyond what a search can be asked for, 5
+    "otr_core/economics": 1388,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
@@ -113,7 +115,8 @@ BUDGETS = {
     # what a full disk or a killed process leaves of a conversion, 41
     # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
     # with their report, 4
-    "otr_node": 16554,
+    # a row without fishermen, and a profile that goes with its report, 8
+    "otr_node": 16562,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -132,7 +135,8 @@ BUDGETS = {
     # claims, terms, losses, the report and its page, and the table of use cases that left the core; the profile of
     # a deployment of what was sized, 85
     # a break of the judge told apart from what deters, 1
-    "otr_node/sizing": 896,
+    # a row without fishermen, and a profile that goes with its report, 8
+    "otr_node/sizing": 904,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
@@ -160,7 +164,8 @@ BUDGETS = {
     # sweeps that outlive their workers, and prices that have dates, 28
     # a number of another claim than the one that is asked for, 3
     # numbers of prose, prints and captions that come from data, 13
-    "otr_paper": 26473,
+    # sources that a plain reading keeps, and numbers beyond what a sweep takes, 3
+    "otr_paper": 26476,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6

@@ -172,7 +172,8 @@ def parse(name: str, text: str) -> Scenario:
                 raise ParameterError(f"{name}.{part}.{key}", entry, "a source and a date in words")
             if not q.dated(entry["date"]):
                 raise ParameterError(f"{name}.{part}.{key}", entry["date"], "a date that exists, such as 2026-11")
-            values[key] = entry["value"]
+            whole = kind is CourtChoices and isinstance(entry["value"], int)  # wei, of any size
+            values[key] = entry["value"] if whole else q.given(f"{name}.{part}.{key}", entry["value"])
             sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
         known = {own.name: own.default for own in fields(kind)}
         missing = [key for key, default in known.items() if default is MISSING and key not in values]

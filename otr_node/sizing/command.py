@@ -82,6 +82,8 @@ def size(
     if profile is not None and report.terms.deters:
         write_text(profile, profile_toml(sized_profile(report), report))
         say(f"profile written to {profile}")
+    elif profile is not None:  # nor may a court be deployed by what an earlier run left
+        profile.unlink(missing_ok=True)
     if as_json:
         print_json(report.document())
     elif out is None:
