@@ -115,8 +115,8 @@ BUDGETS = {
     # what a full disk or a killed process leaves of a conversion, 41
     # a receipt that is written while it is asked for, 2; stakes in whole dollars, and constants that go
     # with their report, 4
-    # a row without fishermen, and a profile that goes with its report, 8
-    "otr_node": 16562,
+    # a row without fishermen, a profile that goes with its report, and targets tried before they are used, 13
+    "otr_node": 16567,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1300,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -135,8 +135,8 @@ BUDGETS = {
     # claims, terms, losses, the report and its page, and the table of use cases that left the core; the profile of
     # a deployment of what was sized, 85
     # a break of the judge told apart from what deters, 1
-    # a row without fishermen, and a profile that goes with its report, 8
-    "otr_node/sizing": 904,
+    # a row without fishermen, a profile that goes with its report, and targets tried before they are used, 13
+    "otr_node/sizing": 909,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood

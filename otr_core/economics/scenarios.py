@@ -146,7 +146,7 @@ def parse(name: str, text: str) -> Scenario:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a bare ValueError
         raise InputError(f"scenario {name}: not readable as TOML ({error})") from error
     for key in document:
         if key not in ("title", "about", "failing", *_PARTS):

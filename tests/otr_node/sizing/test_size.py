@@ -309,6 +309,8 @@ def test_many_values_are_grouped_on_the_safe_side():
         ('date = "2025" }\nhonest', 'date = "lately" }\nhonest', ("answer.price_usd", "lately")),
         ('"assumption: a premium price for a decision", date = "2025" }', '"assumption" }', ("price_usd", "date")),
         ("fuse = { value = 1", "fuse = { value = 0.5", ("fuse",)),
+        ("fuse = { value = 1", f"fuse = {{ value = {'1' * 5000}", ("scenario mine", "digits")),
+        ("fuse = { value = 1", f"fuse = {{ value = {'[' * 100_000}", ("scenario mine", "recursion depth")),
         ("cheating = { value = 10", "cheating = { value = 101", ("cheating", "operators")),
         ("harm_usd = { value = 10.0", "harm_usd = { value = 1e300", ("mine.exposure.harm_usd", "1e+300", "1e+15")),
         ("price_usd = { value = 0.05", "price_usd = { value = 1e300", ("mine.answer.price_usd", "1e+300", "1e+15")),
@@ -402,6 +404,10 @@ def test_the_command_refuses_in_one_line(files, tmp_path):
     assert_one_line(otr("size"), 2, "network")
     assert_one_line(otr("size", files[0], "--network", files[0]), 2, "by name")
     assert_one_line(otr("size", files[0], "--out", tmp_path / "no" / "such"), 2, "--out")
+    assert_one_line(otr("size", files[0], "--out", "/proc/otr"), 2, "--out", "cannot be made")
+    both = tmp_path / "both"
+    assert_one_line(otr("size", files[0], "--out", both, "--profile", both), 2, "--profile", "folder of --out")
+    assert not both.exists()
     small = tmp_path / "small.toml"
     small.write_text(
         files[0].read_text().replace("most_stake_usd = { value = 50000.0", "most_stake_usd = { value = 0.01")
