@@ -49,7 +49,8 @@ BUDGETS = {
     # that divide nothing, 10
     # what a verifier asks of a pledge, as a policy, 18; texts of others' choice on one line of a message, 1
     # rows of a proof as facts or as columns, so that a relation has one body for both, 313
-    "otr_core": 16827,
+    # numbers beyond what a search can be asked for, 5
+    "otr_core": 16832,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -87,7 +88,8 @@ BUDGETS = {
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
     # file, each missing one named, 29
     # dates that exist, answers that can be counted, 14
-    "otr_core/economics": 1383,
+    # numbers beyond what a search can be asked for, 5
+    "otr_core/economics": 1388,
     # circuits, keys and proofs stand here, so that the core needs no proof library; all that reads a
     # checkpoint, with a frozen environment of its own for templates; the recorder with the process
     # that hashes; integer products of their own, which a library's floats would outrun, for one
@@ -126,7 +128,8 @@ BUDGETS = {
     # a verifier's options on notice and arbiter of pledges, 11; who may vouch told as too few, what nobody would lose
     # said before it is paid for, and a judge that signs for nobody, 12
     # rows of a proof as columns, 189
-    "otr_node": 17105,
+    # a row without fishermen, a profile that goes with its report, and targets tried before they are used, 13
+    "otr_node": 17118,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1174,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -147,7 +150,8 @@ BUDGETS = {
     # claims, terms, losses, the report and its page, and the table of use cases that left the core; the profile of
     # a deployment of what was sized, 85
     # a break of the judge told apart from what deters, 1
-    "otr_node/sizing": 896,
+    # a row without fishermen, a profile that goes with its report, and targets tried before they are used, 13
+    "otr_node/sizing": 909,
     # of it the producers of stored results, the free opponents of disputes and of a stake, the bench of the
     # server, a network of processes that one command starts and faults that befall it, the site with its
     # explorers, the chain of custody, where verdicts flip, the crate of a run, and the figures, which stood
@@ -177,7 +181,9 @@ BUDGETS = {
     # families whose heads divide neither a piece nor a row, 10
     # gas of pledges and of the parts of a fraud proof, with the contract that measures these, 133
     # provers that name where rows are open, 3
-    "otr_paper": 26616,
+    # numbers of prose, prints and captions that come from data, 13
+    # sources that a plain reading keeps, and numbers beyond what a sweep takes, 3
+    "otr_paper": 26632,
     # of it rules as data, conditions with the rows that meet them, and where each verdict flips and stands; readings
     # from our own prover of whole answers, 140
     # prices that have dates, and claims of the texts that the texts make, 6

@@ -275,7 +275,7 @@ class Policy:
         Raises:
             PolicyError: unreadable, empty, or with an unknown or ill-typed key.
         """
-        causes = (UnicodeError, tomllib.TOMLDecodeError, InputError, RecursionError)
+        causes = (ValueError, InputError, RecursionError)  # a number of too many digits is a bare ValueError
         with reported_as(PolicyError, "policy: not readable as TOML or JSON", *causes):
             text = data.decode("utf-8")
             is_json = text.lstrip().startswith("{")

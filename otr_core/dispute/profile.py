@@ -144,7 +144,7 @@ def parse_profile(text: str) -> DeploymentProfile:
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a bare ValueError
         raise ProfileError("document", str(error), "TOML") from error
     parts: dict[str, type[Any]] = {"court": Terms, "parties": PartyTerms}
     _names("document", document, parts)

@@ -21,6 +21,9 @@ Quantity: TypeAlias = Any
 Array: TypeAlias = NDArray[np.float64]
 MOST_COUNTED = 2.0**53
 """The largest whole number that a float holds together with every smaller one."""
+MOST_GIVEN = 1e15
+"""The largest number that a file or a sweep may give: in USD more than all money there is. Searches start from it, and
+products of what they are given have to stay finite."""
 
 
 def _numbers(field: str, value: Quantity, allowed: str) -> Array:
@@ -47,6 +50,13 @@ def _within(field: str, value: Quantity, allowed: str, low: float, high: float, 
     if bad.any():
         raise ParameterError(field, _first(numbers, bad), allowed)
     return numbers
+
+
+def given(field: str, value: Any) -> Any:
+    """``value`` of a file or a sweep as it is, but for a number beyond ``MOST_GIVEN`` on either side."""
+    if isinstance(value, int | float) and abs(value) > MOST_GIVEN:
+        raise ParameterError(field, value, f"at most {MOST_GIVEN:g}")
+    return value
 
 
 def probability(field: str, value: Quantity) -> Array:

@@ -146,7 +146,7 @@ def parse(name: str, text: str) -> Scenario:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a bare ValueError
         raise InputError(f"scenario {name}: not readable as TOML ({error})") from error
     for key in document:
         if key not in ("title", "about", "failing", *_PARTS):
@@ -172,7 +172,8 @@ def parse(name: str, text: str) -> Scenario:
                 raise ParameterError(f"{name}.{part}.{key}", entry, "a source and a date in words")
             if not q.dated(entry["date"]):
                 raise ParameterError(f"{name}.{part}.{key}", entry["date"], "a date that exists, such as 2026-11")
-            values[key] = entry["value"]
+            whole = kind is CourtChoices and isinstance(entry["value"], int)  # wei, of any size
+            values[key] = entry["value"] if whole else q.given(f"{name}.{part}.{key}", entry["value"])
             sources[f"{part}.{key}"] = f"{entry['source']} ({entry['date']})"
         known = {own.name: own.default for own in fields(kind)}
         missing = [key for key, default in known.items() if default is MISSING and key not in values]

@@ -18,8 +18,6 @@ from otr_core.economics.quantities import Array, Quantity
 from otr_core.economics.search import least_at
 from otr_core.errors import ParameterError
 
-_LARGEST_USD = 1e15
-
 
 @dataclass(frozen=True)
 class ValueRates:
@@ -77,7 +75,7 @@ def rates_by_value(
     capital, caught = float(q.amount("capital_cost_usd", capital_cost_usd)), float(q.probability("d", d))
     floor, limit = float(q.probability("looked", looked)), float(q.probability("most_rho", most_rho))
     kept = float(kept_share(slash_fraction=slash_fraction, reward_share=reward_share))
-    most_stake = min(_LARGEST_USD, most_stake_usd) if kept > 0 else 0.0
+    most_stake = min(q.MOST_GIVEN, most_stake_usd) if kept > 0 else 0.0
     over = q.whole("pending", pending) * max(float(gains.max()) - price, 0.0)
     per_rate, count = (1.0 - floor) * caught, bool(weight > 0 and harms.max() > 0)
     most = floor + per_rate

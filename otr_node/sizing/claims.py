@@ -50,7 +50,7 @@ def read_claims(path: Path) -> Claims:
 
     Raises:
         InputError: unreadable, not UTF-8, other columns, no row, too many. ParameterError: a value that
-            is no finite amount, a count below 1, a date that is none; each with its line.
+            is no finite amount or beyond ``q.MOST_GIVEN``, a count below 1, a date that is none; each with its line.
     """
     raw = read_input(path, what=f"a CSV with the columns {', '.join(COLUMNS)}")
     try:
@@ -67,7 +67,8 @@ def read_claims(path: Path) -> Claims:
     for line, row, width in rows:
         if width != len(COLUMNS):
             raise InputError(f"{path}, line {line}: found {width} values, expected {len(COLUMNS)}")
-        values.append(float(q.amount(f"{path.name}, line {line}, value_usd", _number(row["value_usd"]))))
+        field = f"{path.name}, line {line}, value_usd"
+        values.append(float(q.given(field, q.amount(field, _number(row["value_usd"])).item())))
         counts.append(float(q.count(f"{path.name}, line {line}, count", _number(row["count"]), least=1)))
         dates.append(_day(f"{path.name}, line {line}, date", row["date"]))
     return grouped(np.array(values), np.array(counts), (min(dates), max(dates)))

@@ -10,7 +10,7 @@ import typer
 
 from otr_core.cli import AsJson, exit_with, print_json, print_table, say
 from otr_core.economics import scenarios
-from otr_core.errors import InputError
+from otr_core.errors import InputError, reported_as
 from otr_core.files import check_target, data_folder, write_text
 from otr_node.sizing import cases, page
 from otr_node.sizing.claims import read_claims
@@ -64,13 +64,18 @@ def size(
         raise InputError("size: found no network file, expected one such as docs/example_network.toml")
     if out is not None and ((out.exists() and not out.is_dir()) or not out.parent.is_dir()):
         raise InputError(f"--out: found {str(out)!r}, expected a folder, or a name in one that exists")
+    if out is not None and profile is not None and profile.resolve() == out.resolve():
+        raise InputError(f"--profile: found {str(profile)!r}, which is the folder of --out; expected another name")
     check_target(profile)
     case = cases.read_scenario(network)
     if profile is not None:
         check_choices(case)
-    report = size_network(case, read_claims(claims) if claims else None)
+    values = read_claims(claims) if claims else None
+    if out is not None:  # before anything is computed for it
+        with reported_as(InputError, f"--out: found {str(out)!r}, which cannot be made", OSError):
+            out.mkdir(exist_ok=True)
+    report = size_network(case, values)
     if out is not None:
-        out.mkdir(exist_ok=True)
         write_text(out / "report.md", page.report_page(report))
         write_text(out / "report.json", json.dumps(report.document(), indent=1, sort_keys=True) + "\n")
         for name, constants in (("terms.toml", page.constants_toml), ("OtrTerms.sol", page.constants_solidity)):
@@ -82,6 +87,8 @@ def size(
     if profile is not None and report.terms.deters:
         write_text(profile, profile_toml(sized_profile(report), report))
         say(f"profile written to {profile}")
+    elif profile is not None:  # nor may a court be deployed by what an earlier run left
+        profile.unlink(missing_ok=True)
     if as_json:
         print_json(report.document())
     elif out is None:

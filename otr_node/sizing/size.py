@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from otr_core.economics.guarantee import deterring_loss
-from otr_core.economics.guidance import PROVISIONAL
+from otr_core.economics.guidance import PROVISIONAL, attentive
 from otr_core.economics.premises import HYPOTHESES, NEEDS
 from otr_core.economics.scenarios import Scenario
 from otr_node.sizing.claims import Claims
 from otr_node.sizing.losses import Losses, Outage, outage_cost
-from otr_node.sizing.terms import NetworkTerms, changed, losses_of, mean_harm, set_terms
+from otr_node.sizing.terms import NetworkTerms, changed, losses_of, mean_harm, safe_at, set_terms
 
 
 def sweep_point(scenario: Scenario, claims: Claims | None = None) -> Callable[[Mapping[str, float]], dict[str, float]]:
@@ -59,6 +59,8 @@ def sensitivity(scenario: Scenario, claims: Claims | None) -> list[tuple[str, Ne
         part, _, key = name.partition(".")
         value = getattr(getattr(scenario, part), key) * factor
         rows.append((words, set_terms(changed(scenario, {name: value}), claims)))
+    if attentive(scenario):
+        rows.append(("no fishermen: spot checks alone", set_terms(replace(scenario, attention=None), claims)))
     if claims is not None:
         twice = replace(claims, values_usd=claims.values_usd * 2.0)
         rows.append(("values twice as large", set_terms(scenario, twice)))
@@ -93,7 +95,9 @@ def what_breaks(scenario: Scenario, terms: NetworkTerms) -> list[tuple[str, str,
         "H3": "a provisional answer is covered by nothing, whatever its value",
         "H4 independent": stake(max(drawn, max(looked, 0.0))),
         "H6 freeze": stake(detection, flow.pending),
-        "H7": stake(drawn) if terms.fishermen else "nothing changes: no fisherman is counted here",
+        "H7": f"{stake(drawn)}; the rate alone deters up to {safe_at(scenario, terms.stake_usd, drawn):,.4g} USD"
+        if terms.fishermen
+        else "nothing changes: no fisherman is counted here",
         "H10": f"a cheat that gains more than {terms.safe_usd:,.4g} USD beyond the compute saved pays",
         "H12": "in a break of the platform nobody is convicted, so that all that is answered until the patch is lost; "
         "outside a break the terms still deter",

@@ -105,21 +105,6 @@ def set_terms(scenario: Scenario, claims: Claims | None = None) -> NetworkTerms:
             served = 0
     part = shares[:served] / shares[:served].sum() if served else shares
     penalty = bond.slash_fraction * stake
-    safe = 0.0
-    if math.isfinite(stake) and stake > 0:
-        saved = max(answer.honest_cost_usd - answer.cheat_cost_usd, 0.0)
-        safe = float(
-            safe_value(
-                price_usd=answer.price_usd,
-                stake_usd=stake,
-                slash_fraction=bond.slash_fraction,
-                reward_share=bond.reward_share,
-                dispute_cost_usd=0.0,
-                compute_saved_usd=saved,
-                detection=float(detections.max()),
-                pending=scenario.flow.pending,
-            )
-        )
     terms = NetworkTerms(
         deters=deters,
         binds=binds,
@@ -141,7 +126,7 @@ def set_terms(scenario: Scenario, claims: Claims | None = None) -> NetworkTerms:
         refused=float(shares[served:].sum()) if served else 1.0,
         cost_usd=cost,
         acts=advice.acts if deters else NEITHER,
-        safe_usd=safe,
+        safe_usd=safe_at(scenario, stake, float(detections.max())),
         harms_usd=harms[:served],
     )
     if not served:
@@ -152,6 +137,26 @@ def set_terms(scenario: Scenario, claims: Claims | None = None) -> NetworkTerms:
         return terms
     waits = scenario.flow.verdict_s <= limits.most_wait_s
     return replace(terms, acts=FINAL if waits else PROVISIONAL if early <= limits.most_harm_usd else LATE)
+
+
+def safe_at(scenario: Scenario, stake_usd: float, detection: float) -> float:
+    """The largest value of a single answer at which a stake deters every schedule of cheats, each detected with
+    ``detection``: USD beyond the compute saved; 0 without a stake, or with none that is enough."""
+    answer, bond = scenario.answer, scenario.bond
+    if not 0 < stake_usd < math.inf:
+        return 0.0
+    return float(
+        safe_value(
+            price_usd=answer.price_usd,
+            stake_usd=stake_usd,
+            slash_fraction=bond.slash_fraction,
+            reward_share=bond.reward_share,
+            dispute_cost_usd=0.0,
+            compute_saved_usd=max(answer.honest_cost_usd - answer.cheat_cost_usd, 0.0),
+            detection=detection,
+            pending=scenario.flow.pending,
+        )
+    )
 
 
 def _worth(scenario: Scenario, value_usd: float) -> Scenario:

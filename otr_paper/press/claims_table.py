@@ -155,11 +155,13 @@ def flips_text(row: ClaimRow, unit: str) -> str:
 
 
 def stands_text(row: ClaimRow) -> str:
-    """In how much of the ranges of its prices the verdict stands, and how often if one of its sources is left out."""
+    """In how much of the ranges of its prices the verdict stands, and how often if one of its sources is left out.
+    The plain reading keeps its own: without them nothing is left to judge."""
     prices, sources = row.stands["prices"], row.stands["sources"]
     named = [] if prices is None else [f"{'all' if prices == 1 else f'{prices:.0%}'} of its prices' ranges"]
     if sources is not None:
-        named += ["whichever source is left out" if sources == 1 else f"{sources:.0%} of its sources left out in turn"]
+        left = "whichever source is left out" if sources == 1 else f"{sources:.0%} of its sources left out in turn"
+        named += [f"{left}, the plain reading's own kept"]
     return ", ".join(named) or "nothing varies"
 
 

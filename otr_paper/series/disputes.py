@@ -16,6 +16,9 @@ from otr_paper.claims.published import Published
 from otr_paper.store.records import Records, records
 from otr_paper.studies import dispute_costs
 
+MOST_GAS, MOST_JUDGED_GAS = 3_000_000, 1_000_000
+"""Bars for a whole dispute and for the judgement of its last step, which we set ourselves."""
+
 #: Level of a dispute -> what a unit of it is called.
 WHAT = dict(
     SEED="answer",

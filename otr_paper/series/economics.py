@@ -25,10 +25,17 @@ from otr_core.economics.deterrence import kept_share, min_rho, min_stake
 from otr_core.economics.guarantee import deterring_loss
 from otr_core.economics.model import AnswerValue, Bond, Watch, play_strategies
 from otr_core.economics.rates import best_rate
+from otr_core.economics.scenarios import Limits
 from otr_paper.store.records import Records, records
 
 SAMPLING = {"d": 1.0, "phi": 0.0, "w": 0.0}
 """Detection by sampling alone: d, phi and w of ``detection_probability``."""
+
+
+def margins_text(limits: Limits) -> str:
+    """By how much a recommendation may be wrong about gain, proofs and detection, in words."""
+    by = f"gain {limits.gain_margin:g} times, proofs {limits.proof_cost_margin:g} times as dear"
+    return f"{by}, {limits.detection_margin:.0%} of the detection"
 
 
 def detection_curves(*, rhos: Sequence[float], most_cheats: int) -> Records:

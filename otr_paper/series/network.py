@@ -105,6 +105,13 @@ def time_moves(run: Mapping[str, Any]) -> Records:
     return records("s, seconds, why", [(each["s"], each["seconds"], each["why"]) for each in found])
 
 
+def parties(run: Mapping[str, Any]) -> str:
+    """How many operators, fishermen and clients said something in a run, in words."""
+    names = {"operator": "operators", "fisherman": "fishermen", "client": "clients"}
+    said = Counter(process.partition("-")[0] for process in {each["process"] for each in run["events"]})
+    return ", ".join(f"{said[party]} {several if said[party] != 1 else party}" for party, several in names.items())
+
+
 def deeds(run: Mapping[str, Any]) -> Records:
     """The table T66: what each process did. Records of process, did (in words), transactions, and
     withdrawn (ether)."""

@@ -30,6 +30,8 @@ ALPHAS = (0.5, 1.0, 2.0)
 #: Weights of quality and cost; the paper's are not public to us.
 COST_WEIGHTS = ((1.0, 0.0), (1.0, 0.5), (1.0, 1.0))
 BOOST = 0.2
+BOOSTED = (3, 4)
+"""The assessors of a panel that add ``BOOST`` to the adversaries' scores."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _formulas(experiment: Experiment) -> Iterator[tuple[str, str, Any]]:
         def pay(name: str) -> float:
             scores = panel_scores(experiment, name, PANELS[panel])
             if boost and name != HONEST:
-                scores = rewards.boosted(scores, (3, 4), BOOST)
+                scores = rewards.boosted(scores, BOOSTED, BOOST)
             shares = np.exp(-alpha * scale * (1.0 - aggregate(scores)))
             return float(shares.mean())
 

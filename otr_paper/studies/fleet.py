@@ -21,6 +21,7 @@ final: what it served from its first detected cheat on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
@@ -32,6 +33,10 @@ from otr_core.economics import quantities as q
 from otr_core.economics.detection import undetected_cheats
 from otr_core.errors import ParameterError
 
+ERRORS = 2.576
+"""Standard errors within which a played mean agrees with the exact one."""
+INSIDE = math.erf(ERRORS / math.sqrt(2))
+"""The share of a normal law that lies within them."""
 NAMES = ("final", "served", "slashed_usd", "profit_usd", "uninsured_usd")
 """What is counted of one network: false answers that become final and that are served, stake slashed, what
 the owners earn over honesty, and harm of final answers that no insurance covers."""
@@ -238,14 +243,14 @@ def fleet_point(config: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def agreement(points: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
-    """Of the results of ``fleet_point``: how many, the share of the counts within 2.576 errors (99 % of a normal
-    law), and the farthest in errors; by name."""
+    """Of the results of ``fleet_point``: how many, the share of the counts within ``ERRORS``, and the farthest in
+    errors; by name."""
     away = {
         name: np.array([abs(point[name]["played"] - point[name]["exact"]) / point[name]["error"] for point in points])
         for name in NAMES
     }
     return {
         "fleets": len(points),
-        "inside": {name: float((row <= 2.576).mean()) for name, row in away.items()},
+        "inside": {name: float((row <= ERRORS).mean()) for name, row in away.items()},
         "farthest": {name: float(row.max()) for name, row in away.items()},
     }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from otr_core.economics.quantities import given
 from otr_core.economics.scenarios import parse
 from otr_core.errors import InputError, ParameterError
 from otr_node.sizing.size import sweep_point
@@ -41,6 +42,7 @@ def network_points(text: str, varied: Sequence[str]) -> list[Point]:
         for number in numbers:
             if number != number or abs(number) == float("inf"):
                 raise ParameterError(name, number, "a finite number")
+            given(name, number)
         names.append(name)
         values.append(numbers)
     combinations = 1

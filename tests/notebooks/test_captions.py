@@ -1,4 +1,4 @@
-"""Numbers in what a reader reads come from data: titles, captions and result paragraphs."""
+"""Numbers in what a reader reads come from data: prose, titles, captions and prints."""
 
 import ast
 import json
@@ -15,11 +15,23 @@ from otr_paper.press.reproduce import notebook_names
 PROJECT = find_project()
 NAMES = notebook_names(PROJECT)
 
-#: Names that hold digits and are no numbers.
+#: Names that hold digits and are no numbers: hardware, models, formats, standards, and what a process, notebook or
+#: figure is called.
 ALLOWED = re.compile(
-    r"(?<![\d.])\b([HBA]\d{2,3}s?|H100's|\d+(\.\d)?[BM]|Llama-[\d.]+(-\d+B)?|SmolLM2(-135M)?|SHA-256|(fp|bf)\d+|int8|\d-bit|L[12]|[LTF]\d\d[a-e]?"
-    r"|[Nn]otebook \d\d|[Tt]iers? \d( and \d)?|EIP-\d+|\d{4}-\d\d-\d\d)\b|\*\*[TF]\d\d\w*\*\*"
+    r"(?<![\d.])\b([HBA]\d{2,3}s?|H100's|\d+(\.\d)?[BM]|Llama-[\d.]+(-\d+B)?|SmolLM2(-135M)?|SHA-(256|384)|(fp|bf)\d+|int8|\d-bit|L[12]|[LTF]\d\d[a-e]?"
+    r"|[Nn]otebook \d\d|[Tt]iers? \d( and \d)?|EIP-\d+|\d{4}-\d\d-\d\d|RFC \d+|IEEE 754|Groth16"
+    r"|Azure \d{4}|operator \d)\b|\*\*[TF]\d\d\w*\*\*|^# \d\d · "
 )
+#: Digits and words of number that are no result and no parameter, and why.
+NO_RESULT = re.compile(
+    r"\b1 − |\b2\^"  # a complement in a formula, a power of two
+    r"|w3 w4 w5 w6 w7"  # the words that a tiny model knows
+    r"|[Tt]hree tiers|[Ff]our systems"  # what the texts describe
+    r"|million USD|\(billions\)"  # units
+    r"|\*\*Budget\*\* .*"  # what a run may take
+)
+#: Numbers in words from which on nobody writes them as grammar: one and two, half and twice are.
+WORDS = r"\b(?:three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|(?:hundred|thousand|million|billion)s?)\b"
 
 #: Calls whose texts a reader sees in a picture or above it.
 SHOWN_BY = {"headline", "reading", "set_title", "paper_line", "annotate"}
@@ -37,6 +49,26 @@ def written(name):
                 if start in source:
                     yield source.split(start)[1].split("\n\n")[0]
             yield from re.findall(r"^#+ (.*)$", source, re.MULTILINE)[0 if number else 1 :]
+
+
+def told(name):
+    """All prose of a notebook, and every text in its code, what data fills in left out."""
+    for cell in json.loads((PROJECT.notebooks / f"{name}.ipynb").read_text())["cells"]:
+        source = "".join(cell["source"])
+        yield from texts(ast.parse(source)) if cell["cell_type"] == "code" else source.splitlines()
+
+
+def texts(node):
+    """Literals with a space in them, whatever is done with them: a key, a name or a colour has none."""
+    if isinstance(node, ast.JoinedStr):
+        yield " ".join(part.value for part in node.values if isinstance(part, ast.Constant))
+        node = ast.Tuple([part for part in node.values if not isinstance(part, ast.Constant)])
+    for field, child in ast.iter_fields(node):
+        for one in child if isinstance(child, list) and field != "format_spec" else [child]:
+            if isinstance(one, ast.Constant) and isinstance(one.value, str) and " " in one.value:
+                yield one.value
+            elif isinstance(one, ast.AST) and field != "format_spec":
+                yield from texts(one)
 
 
 def shown_texts(tree):
@@ -65,16 +97,14 @@ def constants(node):
 
 
 def numbers(text):
-    return re.findall(r"\d[\d.,]*", ALLOWED.sub("", text))
-
-
-def typed(name):
-    return [word for text in written(name) for word in numbers(text)]
+    """Numbers in a text, in digits or in words."""
+    return re.findall(rf"\d[\d.,]*|{WORDS}", NO_RESULT.sub("", ALLOWED.sub("", text)), re.IGNORECASE)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_number_is_typed_into_a_title_a_caption_a_heading_or_a_result(name):
-    assert typed(name) == [], "render it from data"
+def test_no_number_is_typed_into_what_a_notebook_says(name):
+    """Prose, titles, captions, prints, labels: all that is neither a name nor listed above comes from data."""
+    assert [(word, text) for text in told(name) for word in numbers(text)] == [], "render it from data"
 
 
 def test_no_number_is_typed_into_the_words_of_a_picture():
@@ -105,6 +135,18 @@ def test_the_finder_finds():
 figures.headline(fig, f"at {rate:.1%} of 3 s")"""
     assert [word for text in shown_texts(ast.parse(code)) for word in numbers(text)] == ["5", "9", "3"]
     assert sum(len(list(written(name))) for name in NAMES) > 100
+    code = """x = "a 5"
+print(f"b {c['6 7']:.7f}8{d('9 0')}", "k1", *[f"{e}4 "])"""
+    assert sorted(word for text in texts(ast.parse(code)) for word in numbers(text)) == [
+        "0",
+        "4",
+        "5",
+        "6",
+        "7",
+        "8",
+        "9",
+    ]
+    assert numbers("Three of four systems in a dozen, 10 million USD, 1 − ρ") == ["Three", "dozen", "10"]
 
 
 def shares(tree, loose=False):

@@ -94,6 +94,7 @@ def test_a_misspelt_policy_fails(change: dict[str, object], reason: str) -> None
         b'{"name":"a","name":"b"}',
         b'{"name":"\\ud800","require":["gpu.report"]}',
         b"{" * 5000,
+        b"x = " + b"1" * 5000,
     ],
 )
 def test_an_unreadable_policy_fails(raw: bytes) -> None:

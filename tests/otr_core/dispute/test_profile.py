@@ -64,7 +64,9 @@ def test_anything_else_is_refused_with_the_place_in_one_line(text, name, new, fi
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "\x00", "court = 5", "x = " + "[" * 5000, "[court]\n[parties]", "[[court]]"])
+@pytest.mark.parametrize(
+    "text", ["", "\x00", "court = 5", "x = " + "[" * 5000, "x = " + "1" * 5000, "[court]\n[parties]", "[[court]]"]
+)
 def test_what_is_no_profile_at_all_is_refused(text):
     with pytest.raises(ProfileError):
         parse_profile(text)

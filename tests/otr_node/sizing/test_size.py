@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from otr_core.economics.guarantee import deterring_loss
 from otr_core.economics.harm import harm_per_query
 from otr_core.economics.premises import HYPOTHESES
 from otr_core.errors import InputError, OtrError, ParameterError
@@ -19,7 +20,7 @@ from otr_node.sizing import page
 from otr_node.sizing.cases import read_scenario
 from otr_node.sizing.claims import KINDS, grouped, read_claims
 from otr_node.sizing.losses import outage_cost, yearly_losses
-from otr_node.sizing.size import NetworkReport, sweep_point, what_breaks
+from otr_node.sizing.size import NetworkReport, sensitivity, sweep_point, what_breaks
 from otr_node.sizing.terms import changed, losses_of, mean_harm, set_terms
 from tests.helpers.command_line import assert_one_line, otr
 
@@ -245,6 +246,27 @@ def test_what_breaks_is_computed_where_there_is_a_formula(network, terms):
     assert "nothing changes" in without["H7"]
 
 
+def test_what_the_rate_alone_buys_is_a_row_without_fishermen(network, claims, terms):
+    """The row is what those pay whose fishermen do not count (H7), and dearer in proofs; under the advised terms
+    the largest value that the rate deters by itself is where the theorem's loss is what a conviction takes."""
+    bare = dict(sensitivity(network, claims))["no fishermen: spot checks alone"]
+    lost = set_terms(replace(network, failing=frozenset({"H7"})), claims)
+    assert (bare.fishermen, bare.rho, bare.stake_usd, bare.cost_usd) == (0, lost.rho, lost.stake_usd, lost.cost_usd)
+    assert terms.fishermen > 0
+    assert bare.rho > 2 * terms.rho
+    assert bare.cost_usd > terms.cost_usd
+    words = {name: text for name, _, text in what_breaks(network, terms)}["H7"]
+    value = float(re.search(r"the rate alone deters up to ([\d,.]+) USD", words).group(1).replace(",", ""))
+    drawn = float(terms.rhos[-1]) * network.watch.d * network.limits.detection_margin
+    saved = network.answer.honest_cost_usd - network.answer.cheat_cost_usd
+    given = {"price_usd": network.answer.price_usd, "detection": drawn, "pending": network.flow.pending}
+    needed = float(deterring_loss(gain_usd=value + saved, **given))
+    assert needed == pytest.approx(network.bond.kept_share * terms.stake_usd, rel=0.01)
+    assert value < terms.safe_usd
+    alone = replace(network, attention=None)
+    assert "no fishermen" not in " ".join(name for name, _ in sensitivity(alone, claims))
+
+
 def test_a_sweep_point_is_a_plain_function_of_its_parameters(network, claims, terms):
     point = sweep_point(network, claims)
     found = point({})
@@ -287,7 +309,12 @@ def test_many_values_are_grouped_on_the_safe_side():
         ('date = "2025" }\nhonest', 'date = "lately" }\nhonest', ("answer.price_usd", "lately")),
         ('"assumption: a premium price for a decision", date = "2025" }', '"assumption" }', ("price_usd", "date")),
         ("fuse = { value = 1", "fuse = { value = 0.5", ("fuse",)),
+        ("fuse = { value = 1", f"fuse = {{ value = {'1' * 5000}", ("scenario mine", "digits")),
+        ("fuse = { value = 1", f"fuse = {{ value = {'[' * 100_000}", ("scenario mine", "recursion depth")),
         ("cheating = { value = 10", "cheating = { value = 101", ("cheating", "operators")),
+        ("harm_usd = { value = 10.0", "harm_usd = { value = 1e300", ("mine.exposure.harm_usd", "1e+300", "1e+15")),
+        ("price_usd = { value = 0.05", "price_usd = { value = 1e300", ("mine.answer.price_usd", "1e+300", "1e+15")),
+        ("gain_margin = { value = 2.0", "gain_margin = { value = 1e16", ("mine.limits.gain_margin", "1e+16")),
     ],
 )  # fmt: skip
 def test_a_wrong_network_file_is_refused_by_name_in_the_first_second(files, tmp_path, old, new, words):
@@ -314,6 +341,7 @@ def test_a_wrong_network_file_is_refused_by_name_in_the_first_second(files, tmp_
         ("value_usd,count,date\n5%,2,2026-01-01\n", ("line 2", "5%")),
         ("value_usd,count,date\n-1,2,2026-01-01\n", ("line 2", "value_usd")),
         ("value_usd,count,date\ninf,2,2026-01-01\n", ("line 2", "inf")),
+        ("value_usd,count,date\n1e15,1,2026-01-01\n1e300,2,2026-01-01\n", ("line 3", "1e+300", "at most 1e+15")),
         ("value_usd,count,date\n1,0,2026-01-01\n", ("line 2", "count")),
         ("value_usd,count,date\n1,1.5,2026-01-01\n", ("line 2", "count")),
         ("value_usd,count,date\n1,2\n", ("line 2", "2 values")),
@@ -353,18 +381,20 @@ def test_the_command_writes_a_report_and_constants(files, tmp_path):
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == document
     assert document["terms"]["deters"] is True
     assert len(document["breaks"]) == len(HYPOTHESES)
-    assert len(document["sensitivity"]) == 9
+    assert len(document["sensitivity"]) == 10
     assert len(document["sources"]) > 35
 
 
 def test_no_constants_of_an_earlier_run_stay_beside_a_report_without_terms(files, tmp_path):
-    call = ("--out", tmp_path / "out")
+    call = ("--out", tmp_path / "out", "--profile", tmp_path / "profile.toml")
     assert otr("size", files[0], *call).returncode == 0
     assert (tmp_path / "out" / "OtrTerms.sol").is_file()
+    assert (tmp_path / "profile.toml").is_file()
     lost = tmp_path / "lost.toml"
     lost.write_text(files[0].read_text().replace("slash_fraction = { value = 1.0", "slash_fraction = { value = 0.0"))
     assert otr("size", lost, *call).returncode == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.json", "report.md"]
+    assert not (tmp_path / "profile.toml").exists()
 
 
 def test_the_command_refuses_in_one_line(files, tmp_path):
@@ -374,6 +404,10 @@ def test_the_command_refuses_in_one_line(files, tmp_path):
     assert_one_line(otr("size"), 2, "network")
     assert_one_line(otr("size", files[0], "--network", files[0]), 2, "by name")
     assert_one_line(otr("size", files[0], "--out", tmp_path / "no" / "such"), 2, "--out")
+    assert_one_line(otr("size", files[0], "--out", "/proc/otr"), 2, "--out", "cannot be made")
+    both = tmp_path / "both"
+    assert_one_line(otr("size", files[0], "--out", both, "--profile", both), 2, "--profile", "folder of --out")
+    assert not both.exists()
     small = tmp_path / "small.toml"
     small.write_text(
         files[0].read_text().replace("most_stake_usd = { value = 50000.0", "most_stake_usd = { value = 0.01")

@@ -8,6 +8,7 @@ from otr_core.errors import InputError
 from otr_core.lane import program
 from otr_paper.benches.disputes import TERMS
 from otr_paper.benches.workbench import Workbench
+from otr_paper.series.disputes import MOST_GAS, MOST_JUDGED_GAS
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 
@@ -21,8 +22,8 @@ def test_a_lie_in_a_real_answer_ends_in_a_slash_within_the_bars(project):
     found = (ended["position"], ended["layer"], ended["operator"], ended["element"])
     assert found == (positions - 2, 11, "output", 7)
     assert ended["rounds"] == ended["rounds_expected"] <= ended["rounds_bound"]
-    assert ended["gas_dispute"] <= 3_000_000
-    assert ended["gas_leaf"] <= 1_000_000
+    assert ended["gas_dispute"] <= MOST_GAS
+    assert ended["gas_leaf"] <= MOST_JUDGED_GAS
     assert max(ended["inferences_fisherman"], ended["inferences_operator"]) <= 2
     money = ended["money"]
     assert money["stake_slashed_wei"] == money["reward_wei"] + money["costs_wei"] + money["burnt_wei"]

@@ -54,8 +54,8 @@ def test_the_stored_disputes_keep_the_bars(stored):
         assert row["rounds"] <= row["rounds_expected"] <= row["rounds_bound"], row["cheat"]
         # The choice of a token has more accumulators than one list shows; its finish may stand alone in the first.
         assert row["rounds"] == row["rounds_expected"] or row["operator"] == "choice", row["cheat"]
-        assert row["gas_leaf"] <= 1_000_000
-        assert row["gas_dispute"] <= 3_000_000
+        assert row["gas_leaf"] <= disputes.MOST_JUDGED_GAS
+        assert row["gas_dispute"] <= disputes.MOST_GAS
         assert max(row["inferences_fisherman"], row["inferences_operator"]) <= 2
 
 

@@ -194,5 +194,20 @@ def test_the_page_writes_numbers_as_people_do_and_says_what_words_are_read_as(pr
     assert cells["L05"]["stated"] == "hours, read as 2 h"
     assert cells["L07"]["flips at"].startswith("under 604,800 s: ")
     assert "longest context: 131072" in cells["L16"]["what would have to be true"].replace(",", "")
-    assert cells["L03"]["stands in"] == "whichever source is left out"
+    assert cells["L03"]["stands in"] == "whichever source is left out, the plain reading's own kept"
     assert "which gives up “ZKML takes over 20 min”" in cells["L03"]["what would have to be true"]
+
+
+def test_a_row_that_stands_without_a_source_says_which_ones_were_kept(project):
+    """``standing`` cannot leave out what the plain reading is made of, and several plain readings are made of
+    published numbers: whoever reads "whichever source" has to be told."""
+    grounds = Grounds(project.data)
+    hangs = []
+    for row in read_ledger(project.data):
+        found = ledger.evaluate(row, grounds)
+        plain = [source for source in found.readings[0].sources if grounds.published[source].level != "claim"]
+        hangs += [row.id] if plain else []
+        assert all(found.without(source) is None for source in plain)
+        shown = claims_table.stands_text(row)
+        assert ("source" in shown) == ("the plain reading's own kept" in shown) == (row.stands["sources"] is not None)
+    assert len(hangs) > 5

@@ -45,7 +45,8 @@ def test_the_command_gives_the_same_lines_serially_by_two_and_from_its_cache(fil
 @pytest.mark.parametrize(
     ("varied", "word"),
     [("watch.d", "watch.d"), ("watch.d=x", "form"), ("watch.d=0.5,0.5", "once"), ("watch.d=2", "probability"),
-     ("watch.d=nan", "finite"), ("flow.queries_per_s=1e9", "queries_per_s . patch_s: found 2.592e"),
+     ("watch.d=nan", "finite"), ("exposure.harm_usd=1e300", "1e.300, allowed: at most 1e.15"),
+     ("flow.queries_per_s=1e9", "queries_per_s . patch_s: found 2.592e"),
      ("watch.none=1", "watch.none"), ("d=1", "part.key")],
 )  # fmt: skip
 def test_what_cannot_vary_is_named(file, varied, word):
