@@ -362,16 +362,16 @@ def two_faced(kind: str, *fake: tuple[str, Row]) -> type[AnswerProver]:
     """A prover who makes the rounds of one sum-check of other numbers than those that are committed to."""
 
     class Forger(AnswerProver):
-        def _factors(self, own_kind, tables):
+        def factors(self, own_kind, tables):
             if own_kind != kind:
-                return super()._factors(own_kind, tables)
+                return super().factors(own_kind, tables)
             honest = self.witness
             told = {name: make(honest.numbers[name].copy()) for name, make in fake}
             self.witness = replace(honest, numbers={**honest.numbers, **told})
-            try:
-                return super()._factors(kind, tables)
-            finally:
-                self.witness = honest
+            made = super().factors(kind, tables)
+            made.message()  # they are made when they are first asked for
+            self.witness = honest
+            return made
 
     return Forger
 
