@@ -24,6 +24,7 @@ from otr_node.chain.options import with_options
 from otr_node.models import model_folder
 from otr_node.options import Folder, own_order
 from otr_node.project import find_home
+from otr_node.proof.secret import SEED_BYTES, HidingSecret
 from otr_node.proof.vouchers import VouchOptions, vouched_signers
 
 proof_commands = typer.Typer()
@@ -102,7 +103,6 @@ def commit_to_weights(
     check_target(out)
     from otr_node.portable import load_portable
     from otr_node.proof.answers import commit_for_proofs, false_vouchers, hashes_beside, secret_beside
-    from otr_node.proof.secret import SEED_BYTES, HidingSecret
 
     seed = b""
     if hide and out is not None:

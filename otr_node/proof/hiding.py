@@ -26,7 +26,7 @@ from otr_node.proof import kernels
 from otr_node.proof.cells import AT_ONCE, CodeWords, lay_cells, paths_at, tree_over
 from otr_node.proof.products import Products, words_apart
 from otr_node.proof.prover import AnswerProver
-from otr_node.proof.randomness import Source, uniform
+from otr_node.proof.randomness import Source, field_numbers
 from otr_node.proof.witness import Witness
 
 k: Any = kernels  # loops without types
@@ -74,8 +74,8 @@ class HidingRow:
     """
 
     def __init__(self, terms: int, size_bits: int, row_bits: int, source: Source) -> None:
-        self._row = uniform((2, terms), source)
-        self._salts = uniform((1 << size_bits, SALT), source)
+        self._row = field_numbers((2, terms), source)
+        self._salts = field_numbers((1 << size_bits, SALT), source)
         self._words = CodeWords(lambda: [(0, self._row)], row_bits)
         self._tree = tree_over(self._words.column_hashes(self._salts))
 
@@ -109,7 +109,7 @@ class HidingProver(AnswerProver):
         s = self.sizes
         self.report("counting masks")
         self.rehearsed = rehearsed = rehearse(self)
-        masks = uniform((rehearsed.count, 2), self.source)
+        masks = field_numbers((rehearsed.count, 2), self.source)
         for (x, y), product in rehearsed.products.items():
             masks[product] = xmul(masks[x], masks[y])
         self.book = Book(masks)
@@ -120,11 +120,11 @@ class HidingProver(AnswerProver):
         length = self.cells.shape[1]
         rounds = 3 * bits_of(self.cells.size) + 2  # messages of the last opening: its rounds, and two numbers
         # Three pairs of rows, each one of the extension: what hides the cells, the round masks, and what hides these.
-        self._last = uniform((6, code.terms), self.source)
+        self._last = field_numbers((6, code.terms), self.source)
         self._last[2:4, rounds:length] = 0
         self._rounds = rounds
-        self._tails = uniform((len(self.cells), code.terms - length), self.source)
-        self._salts = uniform((1 << code.size_bits, SALT), self.source)
+        self._tails = field_numbers((len(self.cells), code.terms - length), self.source)
+        self._salts = field_numbers((1 << code.size_bits, SALT), self.source)
         assert self.layout is not None
         assert self.committed is not None
         own = hidden_code(self.layout.row_bits, self.committed.answers)
@@ -152,16 +152,16 @@ class HidingProver(AnswerProver):
 
     # --- products of masks
 
-    def _factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
+    def make_factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
         if kind != "products":
-            return super()._factors(kind, tables)
+            return super().make_factors(kind, tables)
         triples, tau = tables
         sides = [self.book.masks[[triple[side] for triple in triples]] for side in (0, 1)]
-        self._of_masks = Products([words_apart(each) for each in (tau, *sides)], (len(triples),))
-        return self._of_masks
+        self.of_masks = Products([words_apart(each) for each in (tau, *sides)], (len(triples),))
+        return self.of_masks
 
     def mask_product(self, triples: list[tuple[int, int, int]]) -> Words:
-        return np.stack(self._of_masks.left[1:])
+        return np.stack(self.of_masks.left[1:])
 
     # --- openings
 

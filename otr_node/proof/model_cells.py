@@ -25,7 +25,7 @@ from otr_node.proof import kernels
 from otr_node.proof.cells import AT_ONCE, CodeWords, paths_at, tree_over
 from otr_node.proof.joining import Joining, fold_rows
 from otr_node.proof.journal import Later
-from otr_node.proof.randomness import seeded, uniform
+from otr_node.proof.randomness import field_numbers, seeded
 
 k: Any = kernels  # loops without types
 
@@ -55,7 +55,7 @@ class ModelCells:
         if not self.layout.answers:
             return None
         shape = 1 << self.code.size_bits, SALT
-        return uniform(shape, seeded(self.seed, "salts"))
+        return field_numbers(shape, seeded(self.seed, "salts"))
 
     def rows(self) -> Iterator[tuple[int, Words]]:
         """``chunks``, each row with its tail where something is hidden: (count, terms)."""
@@ -65,7 +65,7 @@ class ModelCells:
                 continue
             length = self.code.terms - cells.shape[1]
             numbers = range(first, first + len(cells))
-            tails = [uniform((length,), seeded(self.seed, f"tail of row {number}")) for number in numbers]
+            tails = [field_numbers((length,), seeded(self.seed, f"tail of row {number}")) for number in numbers]
             yield first, np.concatenate([cells, np.stack(tails)], 1)
 
     def chunks(self) -> Iterator[tuple[int, Words]]:

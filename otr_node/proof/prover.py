@@ -243,9 +243,9 @@ class AnswerProver(Party):
     # --- factors of sum-checks
 
     def factors(self, kind: str, tables: tuple[Any, ...]) -> Rounds:
-        return Later(lambda: self._factors(kind, tables))
+        return Later(lambda: self.make_factors(kind, tables))
 
-    def _factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
+    def make_factors(self, kind: str, tables: tuple[Any, ...]) -> Products:
         self.report(f"  {kind}")
         makers: list[tuple[str, Callable[..., Products]]] = [
             *(("dot", self._dot), ("squares", self._squares), ("far", self._far)),

@@ -15,7 +15,7 @@ Source = Callable[[int], bytes]
 _MORE = 64  # words that are drawn beyond those that are needed: one in 2^32 is no number of the field
 
 
-def uniform(shape: tuple[int, ...], source: Source) -> Words:
+def field_numbers(shape: tuple[int, ...], source: Source) -> Words:
     """Numbers of the field, every one as likely as any other."""
     count = math.prod(shape)
     drawn = np.frombuffer(source(8 * (count + _MORE)), "<u8").astype(np.uint64)

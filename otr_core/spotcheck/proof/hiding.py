@@ -58,7 +58,7 @@ def _open_model(p: Party, mask_root: bytes) -> None:
     point, opened = join(p, value, cells, lambda at: ledger.weight_at(at, powers), powers, opener, of)
     ledger.clear()
     high = eq_table(point[s.row_bits :], s.rows)
-    row, epsilon = _hidden_row(p, of, code, opened, high, eq_table(point[: s.row_bits]))
+    row, epsilon = say_row(p, of, code, opened, high, eq_table(point[: s.row_bits]))
     places = channel.places(f"{of}columns", code.queries, code.size_bits)
     shown = show_columns(channel, places, s.rows + SALT, code.size_bits, opener, of)
     hides = show_columns(channel, places, 2 + SALT, code.size_bits, lambda: p.hider.hiding_columns(), f"{of}mask ")
@@ -69,7 +69,7 @@ def _open_model(p: Party, mask_root: bytes) -> None:
     hides.check(channel, mask_root)
 
 
-def _hidden_row(p: Party, of: str, code: HiddenCode, opened: Ext, high: Words, across: Words) -> tuple[Words, Ext]:
+def say_row(p: Party, of: str, code: HiddenCode, opened: Ext, high: Words, across: Words) -> tuple[Words, Ext]:
     """A combined row under the one that hides it; held against what it is said to open to."""
     channel = p.channel
     (hides,) = channel.exts(f"{of}mask sum", 1, lambda: p.hider.mask_sum(of, across))
@@ -129,12 +129,12 @@ def open_hidden(p: Party, root: bytes) -> None:
     point, opened = join(p, masked.said, rows << s.row_bits, weight_at, powers, opener, "")
     p.ledger.clear()
     high = eq_table(point[s.row_bits :], rows)
-    row, epsilon = _hidden_row(p, "", code, opened, high, eq_table(point[: s.row_bits]))
+    row, epsilon = say_row(p, "", code, opened, high, eq_table(point[: s.row_bits]))
     # What is left is about round masks alone.
     last = rounds.joined(channel.challenge("round zeros"))
     channel.book = None
     across = last.weights(rounds.count)
-    own, other = _hidden_row(p, "rounds ", code, Ext(0) - last.said, _PAIR, across)
+    own, other = say_row(p, "rounds ", code, Ext(0) - last.said, _PAIR, across)
     places = channel.places("columns", code.queries, code.size_bits)
     shown = show_columns(channel, places, rows + 6 + SALT, code.size_bits, lambda: p.sender, "")
     columns = shown.columns[:, :-SALT]

@@ -75,6 +75,7 @@ def test_rows_with_tails_keep_what_columns_are_to_give(hidden_answer, hiding):
         assert OPENING_BITS <= code.column_bits < OPENING_BITS + 1
     found = errors(hidden_answer.sizes, layout)
     assert found["round masks: columns drawn"] == found["columns drawn"] <= -OPENING_BITS
+    assert found["weights: columns drawn"] == -hidden_code(layout.row_bits, ANSWERS).column_bits
     assert soundness_bits(hidden_answer.sizes, layout) < soundness_bits(hidden_answer.sizes, replace(layout, answers=0))
     with pytest.raises(AnswerProofError, match="longer rows"):
         hidden_code(8)
@@ -257,14 +258,14 @@ class Liar(HidingProver):
     def begin(self, value: Ext, weight_at: Any) -> None:
         self._false_claim, self._weight_at = self.true(value), weight_at
 
-    def _lying(self, rounds: Any) -> Any:
+    def lying(self, rounds: Any) -> Any:
         lies = {"sum", "opened"}.intersection(self.lies)
         self._rounds_of = Lying(rounds, self._false_claim) if lies else rounds
         return self._rounds_of
 
     def join(self, claim_powers: list[Ext]) -> Any:
         rounds = super().join(claim_powers)
-        return self._lying(rounds) if not self.of else rounds
+        return self.lying(rounds) if not self.of else rounds
 
     def weight_opener(self) -> Any:
         opener = super().weight_opener()
@@ -290,9 +291,9 @@ class Liar(HidingProver):
         row = super().hidden_row(of, high, epsilon)
         if of == self.of and "row" in self.lies:
             step = self._row_step(of, epsilon) * Ext.of(self._across[0]).inverse
-            self._more = np.zeros_like(row)
-            self._more[0] = step.words
-            row = add(row, self._more)
+            self.more = np.zeros_like(row)
+            self.more[0] = step.words
+            row = add(row, self.more)
         return row
 
     def _row_step(self, of: str, epsilon: Ext) -> Ext:
@@ -300,10 +301,10 @@ class Liar(HidingProver):
             return (self.last_said - dot(self.round_masks(), self._across)) * epsilon
         return self._step * epsilon
 
-    def _with_step(self, columns: Words, places: list[int], first: int, size_bits: int) -> Words:
+    def with_step(self, columns: Words, places: list[int], first: int, size_bits: int) -> Words:
         """Columns whose two rows from ``first`` on make the combined row's code word the false one's."""
         found = columns.copy()
-        found[:, first : first + 2] = add(found[:, first : first + 2], code_word_at(self._more, places, size_bits))
+        found[:, first : first + 2] = add(found[:, first : first + 2], code_word_at(self.more, places, size_bits))
         return found
 
     def columns_at(self, places: list[int]) -> Words:
@@ -311,7 +312,7 @@ class Liar(HidingProver):
         if "columns" not in self.lies or self.of == "weights ":
             return columns
         first = len(self.cells) + (4 if self.of else 0)
-        return self._with_step(columns, places, first, hidden_code(self.sizes.row_bits).size_bits)
+        return self.with_step(columns, places, first, hidden_code(self.sizes.row_bits).size_bits)
 
     def hiding_columns(self) -> Any:
         return (
@@ -325,7 +326,7 @@ class _LyingColumns:
 
     def columns_at(self, places: list[int]) -> Words:
         bits = hidden_code(self._liar.layout.row_bits, ANSWERS).size_bits
-        return self._liar._with_step(self._honest.columns_at(places), places, 0, bits)
+        return self._liar.with_step(self._honest.columns_at(places), places, 0, bits)
 
     def paths_at(self, places: list[int]) -> bytes:
         return self._honest.paths_at(places)
@@ -338,7 +339,7 @@ class _LyingOpener:
         self._honest, self._liar = honest, liar
 
     def join(self, powers: list[Ext]) -> Any:
-        return self._liar._lying(self._honest.join(powers))
+        return self._liar.lying(self._honest.join(powers))
 
     def cells_at(self) -> Ext:
         return self._liar.falsely_opened(self._honest.cells_at())
@@ -351,7 +352,7 @@ class _LyingOpener:
         liar = self._liar
         bits = hidden_code(liar.layout.row_bits, ANSWERS).size_bits
         found = columns.copy()
-        found[:, 0] = add(found[:, 0], code_word_at(liar._more, places, bits)[:, 0])
+        found[:, 0] = add(found[:, 0], code_word_at(liar.more, places, bits)[:, 0])
         return found
 
     def __getattr__(self, name: str) -> Any:
@@ -482,8 +483,8 @@ class _FalseProduct(HidingProver):
         flat[2 * number] = self.book.masks[number, 0] = (int(self.book.masks[number, 0]) + 5) % P
         return super().commit_to_cells()
 
-    def _factors(self, kind: str, tables: tuple[Any, ...]) -> Any:
-        made = super()._factors(kind, tables)
+    def make_factors(self, kind: str, tables: tuple[Any, ...]) -> Any:
+        made = super().make_factors(kind, tables)
         if kind != "products":
             return made
         triples, tau = tables
@@ -494,7 +495,7 @@ class _FalseProduct(HidingProver):
         return self._lying
 
     def mask_product(self, triples: list[tuple[int, int, int]]) -> Words:
-        tau, left, right = (Ext.of(each) for each in self._of_masks.left)
+        tau, left, right = (Ext.of(each) for each in self.of_masks.left)
         if self.factors_too:
             left = self._lying.claim * (tau * right).inverse
         return np.stack([left.words, right.words])
@@ -503,6 +504,19 @@ class _FalseProduct(HidingProver):
 @pytest.mark.parametrize("factors_too", [False, True])
 def test_a_mask_that_is_no_product_is_found(hidden_answer, hiding, factors_too):
     side = hiding_prover(hidden_answer, hiding, type("_", (_FalseProduct,), {"factors_too": factors_too}))
+    proof = speak(hidden_answer, hiding, side, hidden_answer.witness())
+    assert refused_under(hidden_answer, proof, hiding.commitment) == AT_THE_END
+
+
+class _Swapped(HidingProver):
+    """Says the two factors that are left in each other's place: two false relations whose errors cancel."""
+
+    def mask_product(self, triples: list[tuple[int, int, int]]) -> Words:
+        return super().mask_product(triples)[::-1].copy()
+
+
+def test_false_relations_that_cancel_are_found(hidden_answer, hiding):
+    side = hiding_prover(hidden_answer, hiding, _Swapped)
     proof = speak(hidden_answer, hiding, side, hidden_answer.witness())
     assert refused_under(hidden_answer, proof, hiding.commitment) == AT_THE_END
 

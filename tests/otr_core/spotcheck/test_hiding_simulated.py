@@ -24,7 +24,7 @@ from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import converse, proven_statement
 from otr_node.proof.cells import paths_at, tree_over
-from otr_node.proof.randomness import seeded, uniform
+from otr_node.proof.randomness import field_numbers, seeded
 from tests.helpers.answer_proofs import signed_lie
 
 
@@ -45,7 +45,7 @@ class Drawn(Told):
 
     def _draw(self, *shape: int) -> Words:
         self._draws += 1
-        return uniform(shape, seeded(b"simulator", str(self._draws)))
+        return field_numbers(shape, seeded(b"simulator", str(self._draws)))
 
     def clear(self, label, count, make):
         own = None if label == "rounds mask sum" else self._draw(count, 2)
@@ -91,12 +91,12 @@ class Simulator:
         of = "weights "
         row, epsilon, high = self.rows[of]
         count = len(high)
-        model = uniform((len(places[of]), count + SALT), seeded(b"simulator", of))
+        model = field_numbers((len(places[of]), count + SALT), seeded(b"simulator", of))
         known = combined_columns(model[:, :count], xmul(high, epsilon.words))
         self.shown[of] = model
         self.shown["weights mask "] = self._hides(sub(code_word_at(row, places[of], bits[of]), known), of)
         row, epsilon, high = self.rows[""]
-        own = uniform((len(places[""]), rows + 6 + SALT), seeded(b"simulator", "witness"))
+        own = field_numbers((len(places[""]), rows + 6 + SALT), seeded(b"simulator", "witness"))
         known = combined_columns(own[:, :rows], xmul(high, epsilon.words))
         own[:, rows : rows + 2] = sub(code_word_at(row, places[""], bits[""]), known)
         row, epsilon, _ = self.rows["rounds "]
@@ -114,7 +114,7 @@ class Simulator:
         )
 
     def _hides(self, columns: Words, of: str) -> Words:
-        salts = uniform((len(columns), SALT), seeded(b"simulator", f"{of} salts"))
+        salts = field_numbers((len(columns), SALT), seeded(b"simulator", f"{of} salts"))
         return np.concatenate([columns, salts], 1)
 
 
@@ -153,14 +153,14 @@ class _Learning(Drawn):
 def learned(monkeypatch):
     """Every combined row with its weights and challenge, as it is said."""
     kept: dict[str, Any] = {}
-    honest = protocol._hidden_row
+    honest = protocol.say_row
 
     def remembered(p, of, code, opened, high, across):
         row, epsilon = honest(p, of, code, opened, high, across)
         kept[of] = row, epsilon, high, opened, across
         return row, epsilon
 
-    monkeypatch.setattr(protocol, "_hidden_row", remembered)
+    monkeypatch.setattr(protocol, "say_row", remembered)
     return kept
 
 

@@ -16,7 +16,7 @@ from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.verify import HIDING_HEADER
 from otr_node.commands import commands as node_commands
-from otr_node.proof.randomness import seeded, uniform
+from otr_node.proof.randomness import field_numbers, seeded
 from otr_node.proof.secret import HidingSecret
 
 
@@ -72,18 +72,20 @@ def test_a_link_or_nothing_is_no_secret(secret, tmp_path):
 
 
 def test_numbers_are_of_the_field_and_follow_from_their_secret():
-    found = uniform((70, 30), os.urandom)
+    found = field_numbers((70, 30), os.urandom)
     assert found.shape == (70, 30)
     assert int(found.max()) < P
     assert abs(float((found >> 63).mean()) - 0.5) < 0.1
-    again = [uniform((50,), seeded(b"s", label)).tolist() for label in ("a", "a", "b")]
+    again = [field_numbers((50,), seeded(b"s", label)).tolist() for label in ("a", "a", "b")]
     assert again[0] == again[1] != again[2]
     beyond = (2**64 - 1).to_bytes(8, "little")
     # what is no number of the field is passed over, and what follows moves up
     drawn = bytes(range(8))
-    assert uniform((1,), lambda size: (beyond + drawn * size)[:size]).tolist() == [int.from_bytes(drawn, "little")]
+    assert field_numbers((1,), lambda size: (beyond + drawn * size)[:size]).tolist() == [
+        int.from_bytes(drawn, "little")
+    ]
     with pytest.raises(AssertionError, match="no random source"):
-        uniform((3,), lambda size: beyond * (size // 8))
+        field_numbers((3,), lambda size: beyond * (size // 8))
 
 
 # --- the commands
