@@ -231,8 +231,8 @@ def test_a_checkout_stays_small(project):
     chain has a door of its own, a second lane its kernel and its judges, and claims are read with our own proofs;
     points of a sweep with the spread of their seeds, freer forgers, and figures whose words are of 8 points; half
     of one for two hundred runs of the network and disputes of three seeds, and of what a GPU gave;
-    tests of lanes by family, and of heads that divide nothing; gas of pledges, and what a verifier asks of them; a tenth for proofs
-    that hide, rows as columns, and their forgers."""
+    tests of lanes by family, and of heads that divide nothing; gas of pledges, and what a verifier asks of them;
+    a tenth for proofs that hide, rows as columns, and their forgers."""
     files = subprocess.run(["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True).stdout
     sizes = {name: (project.root / name).stat().st_size for name in files.split() if (project.root / name).is_file()}
     assert sum(sizes.values()) < 17_600_000, sorted(sizes.items(), key=lambda item: -item[1])[:10]
