@@ -235,5 +235,5 @@ def test_a_checkout_stays_small(project):
     a tenth for proofs that hide, rows as columns, and their forgers."""
     files = subprocess.run(["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True).stdout
     sizes = {name: (project.root / name).stat().st_size for name in files.split() if (project.root / name).is_file()}
-    assert sum(sizes.values()) < 17_600_000, sorted(sizes.items(), key=lambda item: -item[1])[:10]
+    assert sum(sizes.values()) < 17_700_000, sorted(sizes.items(), key=lambda item: -item[1])[:10]
     assert not [name for name in sizes if name.startswith("figures/") and not name.endswith((".png", ".csv", ".md"))]
