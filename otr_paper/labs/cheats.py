@@ -20,10 +20,18 @@ from otr_core.lane.formats import SIGMOID_ZERO
 from otr_core.lane.program import LayerOperator, layer_program
 from otr_core.poea.message import Response
 from otr_core.spotcheck.proof.transcript import Channel
-from otr_core.spotcheck.proof.verify import check_proof, check_proven, converse, proven_statement
+from otr_core.spotcheck.proof.verify import (
+    ProvenAnswer,
+    check_committed,
+    check_proof,
+    check_proven,
+    converse,
+    proven_statement,
+)
 from otr_core.spotcheck.recompute import recompute
 from otr_core.spotcheck.units import Unit, needed_rows
 from otr_node.portable import PortableModel, PortableSession
+from otr_node.proof.answers import commit_for_proofs, prove_answer
 from otr_node.proof.prover import AnswerProver
 from otr_node.proof.witness import make_witness
 from otr_node.proof.witness_rows import Change
@@ -195,6 +203,18 @@ def proof_refused(served: Served, cheat: StructuredCheat | None, token_ids: Sequ
     model = served.bench.portable
     response = Response(tuple(token_ids) or served.answer.token_ids, served.salts)
     return _refused(served, file, model, model, response, None if cheat is None else _change(cheat, model.dims))
+
+
+def proven_hidden(served: Served, seed: bytes) -> ProvenAnswer:
+    """What a verifier says of the served answer who holds a commitment alone that hides the model, for one proof.
+
+    Args:
+        seed: of what hides it.
+    """
+    model, response = served.bench.portable, Response(served.answer.token_ids, served.salts)
+    under = commit_for_proofs(model, lambda line: None, seed, 1)
+    proof = prove_answer(model, served.file, served.said, response, lambda line: None, under=under)
+    return check_committed(proof, served.file, served.said, response, committed=under.commitment)
 
 
 def cheaper_refused(served: Served, cheaper: PortableModel) -> str:

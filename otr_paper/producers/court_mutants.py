@@ -36,7 +36,17 @@ from otr_paper.benches.python_mutants import Meetings, PythonMutant, python_muta
 from otr_paper.producers import frame
 
 #: In this order, until nothing is left to kill: those that are refused most come first.
-CONTRACT_TESTS = ("refusals", "contract", "registry", "money", "dims", "illegal", "tensor_refusals", "statement_lies")
+CONTRACT_TESTS = (
+    "refusals",
+    "contract",
+    "registry",
+    "money",
+    "dims",
+    "illegal",
+    "tensor_refusals",
+    "statement_lies",
+    "family_disputes",
+)
 PYTHON_TESTS = "otr_core/dispute"
 _TRIED = 8
 """Tests that are run without a check, of those that meet it."""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from otr_core.errors import DataError
 from otr_paper.claims.landscape import proving_points
 from otr_paper.claims.published import Published
 from otr_paper.store.records import Records, records
@@ -93,6 +94,32 @@ def checks(
         label = f"prove {units} drawn unit" + "s" * (units > 1)
         rows.append((label, "operator", cost, proofs * costs["proof_bytes"], "keys, and points of the weights"))
     return records("check, bearer, cost_s, sent_bytes, needs", rows)
+
+
+def hiding(proofs: Mapping[str, Any], *, positions: int) -> Records:
+    """What it takes to prove one greedy answer, by what its verifier holds and what that tells: records of holds,
+    tells, commit_s, prove_s, over (the model held), check_s (CPU seconds), proof_bytes, soundness_bits.
+
+    Args:
+        proofs: payload of ``answer_proofs``. positions: as they were asked.
+
+    Raises:
+        DataError: no such answer was proven to who holds the model.
+    """
+    runs = [run for run in proofs["runs"] if run["asked_positions"] == positions and not run["temperature_milli"]]
+    held = [run for run in runs if run["commit_cpu_s"] is None]
+    if not held:
+        raise DataError(f"answer_proofs: found no run of {positions} positions with the model held, expected one")
+    rows = []
+    for run in runs:
+        hidden = run.get("hidden_answers", 0)
+        committed = "a commitment" + f" that hides, for {hidden} proofs" * bool(hidden)
+        holds = "the model" if run["commit_cpu_s"] is None else committed
+        tells = "nothing" if hidden else "facts of rows, columns"
+        over = run["prove_cpu_s"] / held[0]["prove_cpu_s"]
+        costs = (run["commit_cpu_s"] or 0.0, run["prove_cpu_s"], over, run["check_cpu_s"])
+        rows.append((holds, tells, *costs, run["proof_bytes"], run["soundness_bits"]))
+    return records("holds, tells, commit_s, prove_s, over, check_s, proof_bytes, soundness_bits", rows)
 
 
 #: Checks of the figure of cheats, in its order: the columns of ``spot_cheats`` behind them.

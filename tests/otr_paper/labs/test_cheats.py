@@ -105,3 +105,9 @@ def test_running_again_is_cheaper_than_any_proof(project):
     assert found["again_cpu_s"] < found["check_cpu_s"] < found["prove_cpu_s"]
     assert len(found["again_cpu_s_all"]) >= 3
     assert found["soundness_bits"] >= 100
+
+
+def test_a_served_answer_is_proven_without_telling_anything(served):
+    found = cheats.proven_hidden(served, b"s" * 32)
+    assert found.tokens == len(served.answer.token_ids)
+    assert found.soundness_bits >= 100
