@@ -31,7 +31,7 @@ def test_a_number_of_a_column_is_the_rows_polynomial_and_weights_are_those_of_th
     point = pow(root_of_unity(PART_CELLS.bit_length()), place, P)
     chain.transact(contract, "cells", tiles, pow(point, -1, P))  # Horner from the lowest power on, at the inverse
     value = chain.call(contract, "value") * pow(point, PART_CELLS - 1, P) % P
-    assert value == code_word_at(row, [place])[0, 0]
+    assert value == code_word_at(row, [place], PART_CELLS.bit_length())[0, 0]
     leaves = [merkle.leaf_hash(tiles[at : at + 256]) for at in range(0, len(tiles), 256)]
     assert chain.call(contract, "root") == merkle.Tree(leaves).root
     # One column of four under its root, and one number of it.
