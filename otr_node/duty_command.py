@@ -180,9 +180,9 @@ def answer_spot_check(
     held = held_model(project, check.file, model, say)
     if check.terms.demand == "proof":
         if under is not None:
+            seed = seed_of(commitment, under)
             with in_file(commitment):
-                # what is signed is said of one's own weights
-                check_commitment(held, under, say, seed_of(commitment, under))
+                check_commitment(held, under, say, seed)  # what is signed is said of one's own weights
         kept = None if commitment is None or under is None else kept_commitment(held, commitment, under, say)
         message, proof = duty.proof_message(check, held, said, response, secret, say, kept)
         write_bytes(proof_out or out, proof)
@@ -258,8 +258,9 @@ def take_message(
             circuits = duty.circuits_for(held, check.terms.shares, store or project.build / "spotcheck")
             judge = duty.drawn_judge(check, held, said, response, circuits)
         else:
+            seed = seed_of(commitment, under)
             with in_file(commitment):
-                check_commitment(held, under, say, seed_of(commitment, under))
+                check_commitment(held, under, say, seed)
     try:
         _show(check.answer(now, raw, judge, shown), as_json, out)
     except SpotCheckError as error:

@@ -51,7 +51,7 @@ BUDGETS = {
     # rows of a proof as facts or as columns, so that a relation has one body for both, 313
     # numbers beyond what a search can be asked for, 5
     # proofs that tell nothing of the weights, drawn answers among them, 400
-    "otr_core": 16832,
+    "otr_core": 16835,
     # eleven families as data, their rotations, and a program that is built for each; a block of tensor
     # cores by its instructions, the fp32 steps beside it, and those of a lane made of both; that lane as
     # a program with one definition of each step, on numbers of integers alone, 330
@@ -84,7 +84,7 @@ BUDGETS = {
     # what a verifier asks of a pledge, as a policy, 18
     # rows of a proof as facts or as columns: their columns, widths and relations, 313
     # masks, tails and the end of a conversation that hides, and drawn answers in it, 400
-    "otr_core/spotcheck": 3845,
+    "otr_core/spotcheck": 3848,
     # of it the composed guarantee with its premises, 290; all that many answers on one stake need; users'
     # harm, fishermen and rates by value, which the advice weighs with proofs and capital; what harm users bear
     # who act early, and advice that names a hypothesis that fails, 40; the choices of a deployment in the network
@@ -132,7 +132,7 @@ BUDGETS = {
     # rows of a proof as columns, 189
     # a row without fishermen, a profile that goes with its report, and targets tried before they are used, 13
     # the prover that hides, its secret, and draws in limbs, 330
-    "otr_node": 17118,
+    "otr_node": 17126,
     # files as people have them, tokens of third parties and our own, and the vendors' services
     "otr_node/evidence": 1174,
     # of it what a prover that was ended goes on with, and what a holder of the model finds of it before
@@ -144,7 +144,7 @@ BUDGETS = {
     # what nobody would lose said before it is paid for, and a judge that signs for nobody, 8
     # rows of a witness as facts or as columns, and the factors of their sum-checks, 189
     # the prover that hides, its secret, and draws in limbs, 330
-    "otr_node/proof": 2641,
+    "otr_node/proof": 2647,
     # what the OpenAI API says and what it must refuse, an engine that outlives what fails in it, a journal
     # that outlives the program, and the operator beside it with its book of batches; receipts in it that wait for
     # a key, and an operator that others build on, 30; one that is convicted, 9

@@ -39,9 +39,9 @@ from otr_node.proof.prover import AnswerProver
 from otr_node.proof.secret import HidingSecret
 from otr_node.proof.witness import make_witness
 
-BYTES_PER_CELL, BYTES_FOR_TREES = 14, 500_000_000
-"""Of the prover's memory at its most, measured: cells and the numbers they come from; and a tree of fractions, whose
-size has a bound."""
+BYTES_PER_CELL, BYTES_FOR_TREES, BYTES_TO_HIDE = 14, 500_000_000, 500_000_000
+"""Of the prover's memory at its most, measured: cells and the numbers they come from; a tree of fractions, whose
+size has a bound; and where it hides rows beside their tails, with the salts of all columns."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def prove_answer(
     side.report = report
     side.refuse_beyond()
     cells = sizes.rows << sizes.row_bits
-    needed = cells * BYTES_PER_CELL + BYTES_FOR_TREES
+    needed = cells * BYTES_PER_CELL + BYTES_FOR_TREES + BYTES_TO_HIDE * hides
     report(f"{cells / 1e6:.1f} million cells: about {needed / 1e9:.1f} GB beside the model")
     report(f"running {sizes.positions} positions once more")
     witness = make_witness(model, sizes, tokens, progress=report, draws=draws)
@@ -283,7 +283,7 @@ def secret_of(path: Path, stated: ModelCommitment) -> HidingSecret | None:
     Raises:
         InputError: there is none.
     """
-    return HidingSecret.read(secret_beside(path)) if stated.answers else None
+    return HidingSecret.read(secret_beside(path), stated.digest) if stated.answers else None
 
 
 def seed_of(path: Path | None, stated: ModelCommitment) -> bytes:

@@ -124,7 +124,7 @@ def commit_to_weights(
     lines = []
     if out is not None:
         if seed:
-            HidingSecret.create(secret_beside(out), seed)
+            HidingSecret.create(secret_beside(out), seed, own.digest)
         write_bytes(hashes_beside(out), found.hashes)
         write_bytes(out, own.dump())
         lines.append(f"commitment: {out}, to model {own.model_id.hex()}, digest {own.digest.hex()}")
@@ -188,8 +188,8 @@ def check_receipt_proof(
         need_extras("node")
         from otr_node.proof.answers import check_file, seed_of
 
+        seed = b"" if own is None else seed_of(commitment, own)
         with in_file(proof):
-            seed = b"" if own is None else seed_of(commitment, own)
             found = check_file(find_home(), given, raw, placed, model, say, own, seed)
     if as_json:
         by = {"vouched_by": [each.hex() for each in signers]}
@@ -206,4 +206,4 @@ def check_receipt_proof(
         again = "made again from the weights" if model else f"{whose}: no weights were looked at (docs/proof.md)"
         print(f"under the commitment {found.model} to the model, {again}")
     if own is not None and own.answers:
-        print(f"zero knowledge: nothing is told of the weights, in {own.answers} proofs under this commitment")
+        print(f"zero knowledge: its prover could hide the weights, in {own.answers} proofs under this commitment")

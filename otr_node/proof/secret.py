@@ -17,6 +17,7 @@ from otr_core.errors import InputError, in_file
 
 _FORM, _USED = "otr-hiding-secret/1", b"."
 SEED_BYTES = 32
+_KEYS = ("seed", "commitment")  # of as many bytes
 _MOST_BYTES = 2**16
 
 
@@ -25,36 +26,42 @@ class HidingSecret:
     """The secret beside a commitment.
 
     Attributes:
-        path: its file: one line of canonical JSON, then one byte for each proof.
+        path: its file: one line of canonical JSON, then one byte for each proof. commitment: digest of the one that it
+            hides.
     """
 
     path: Path
     seed: bytes
+    commitment: bytes
 
     @classmethod
-    def create(cls, path: Path, seed: bytes) -> HidingSecret:
+    def create(cls, path: Path, seed: bytes, commitment: bytes) -> HidingSecret:
         """A new one, of no proof.
 
         Raises:
             InputError: there is such a file, or none can be written.
         """
-        line = canonical_json({"format": _FORM, "seed": seed.hex()}) + b"\n"
+        line = canonical_json({"commitment": commitment.hex(), "format": _FORM, "seed": seed.hex()}) + b"\n"
         try:
             number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(number, "wb") as file:
                 file.write(line)
         except OSError as error:
             raise InputError(f"{path}: found no way to write it ({error.strerror}), expected a new file") from error
-        return cls(path, seed)
+        return cls(path, seed, commitment)
 
     @classmethod
-    def read(cls, path: Path) -> HidingSecret:
-        """
+    def read(cls, path: Path, commitment: bytes) -> HidingSecret:
+        """The secret of a commitment with this digest.
+
         Raises:
-            InputError: there is none, or it is something else.
+            InputError: there is none, or it is something else, or another commitment's.
         """
         with _opened(path, os.O_RDONLY, "rb") as file:
-            return cls(path, _parsed(path, file.read(_MOST_BYTES))[0])
+            seed, own, _ = _parsed(path, file.read(_MOST_BYTES))
+        if own != commitment:
+            raise InputError(f"{path}: found the secret of {own.hex()}, expected that of {commitment.hex()}")
+        return cls(path, seed, own)
 
     def count(self, most: int) -> int:
         """Count one more proof.
@@ -70,7 +77,7 @@ class HidingSecret:
         """
         with _opened(self.path, os.O_RDWR | os.O_APPEND, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            used = _parsed(self.path, file.read(_MOST_BYTES) or b"")[1]
+            *_, used = _parsed(self.path, file.read(_MOST_BYTES) or b"")
             if used >= most:
                 raise InputError(
                     f"{self.path}: found {used} proofs made, expected fewer than {most}: one more would tell "
@@ -94,11 +101,12 @@ def _opened(path: Path, flags: int, mode: str) -> IO[bytes]:
         ) from error
 
 
-def _parsed(path: Path, raw: bytes) -> tuple[bytes, int]:
-    """The seed, and how many proofs were made."""
+def _parsed(path: Path, raw: bytes) -> tuple[bytes, bytes, int]:
+    """The seed, the commitment's digest, and how many proofs were made."""
     with in_file(path):
         line, end, used = raw.partition(b"\n")
-        found = parse_canonical(line + end, _FORM, ("format", "seed"), what="hiding secret")
+        found = parse_canonical(line + end, _FORM, ("commitment", "format", "seed"), what="hiding secret")
         if used.strip(_USED):
             raise InputError("hiding secret: found other bytes after its line, expected one dot a proof")
-        return strict_hex(found["seed"], length=SEED_BYTES, what="hiding secret seed"), len(used)
+        seed, own = (strict_hex(found[name], length=SEED_BYTES, what=f"hiding secret {name}") for name in _KEYS)
+        return seed, own, len(used)

@@ -18,6 +18,7 @@ from otr_core.poea.once import OnceStore
 from otr_core.poea.trace import token_leaves
 from otr_core.spotcheck.proof.committed import ModelCommitment
 from otr_core.spotcheck.proof.facts import Facts
+from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.transcript import Channel
 from otr_core.spotcheck.proof.verify import (
@@ -128,6 +129,42 @@ class Marking(Channel):
         self.marks.append((label, self.at, size))
         self.at += size
         return super().data(label, size, make)
+
+
+def one_more_each(answer: ProvableAnswer, after: str) -> dict[int, bytes]:
+    """By the offset of a message: the honest proof with one more in that message's first word. Of all claims about
+    columns, and of each other kind of message, behind the last one of a label, the first."""
+    channel = Marking()
+    honest = answer.prove(channel=channel)
+    begin = max(number for number, mark in enumerate(channel.marks) if mark[0] == after)
+    found, seen = {}, set()
+    for label, at, size in channel.marks[begin + 1 :]:
+        if label in seen and not (label in answer.sizes.columns and size == 16):
+            continue
+        seen.add(label)
+        own = ((int.from_bytes(honest[at : at + 8], "little") + 1) % P).to_bytes(8, "little")
+        found[at] = honest[:at] + own + honest[at + 8 :]
+    return found
+
+
+def counting(seen: dict[str, int]) -> type[AnswerProver]:
+    """A prover that counts a statement's steps: equalities of relations, sum-checks, and claims of either kind."""
+
+    class Counting(AnswerProver):
+        def equal(self, check: str, found: Any, expected: Any) -> None:
+            seen["equal"] = seen.get("equal", 0) + (
+                not check.startswith(("look", "ranges", "table", "join", "opening"))
+            )
+
+        def reduce(self, *given: Any) -> Any:
+            seen["reduce"] = seen.get("reduce", 0) + 1
+            return super().reduce(*given)
+
+        def join(self, claim_powers: list[Any]) -> Any:
+            seen["columns"], seen["flat"] = len(self.ledger.numbers), len(self.ledger.flat)
+            return super().join(claim_powers)
+
+    return Counting
 
 
 def provable(model: PortableModel, prompt: str, decoding: Decoding, tag: bytes = b"\x07") -> ProvableAnswer:

@@ -16,6 +16,7 @@ from otr_core.dispute.accounts import batch_id
 from otr_core.dispute.duties import LeafPlace
 from otr_core.encoding import canonical_json
 from otr_core.spotcheck.opening import load_check, open_check
+from otr_core.spotcheck.proof.verify import HIDING_HEADER
 from otr_core.spotcheck.proof.vouching import CommitmentStatement, SignedStatement
 from otr_core.spotcheck.protocol import proof_body
 from otr_core.spotcheck.wire import CommittedBatch
@@ -23,6 +24,8 @@ from otr_node import duty
 from otr_node.chain.keys import VARIABLE, write_key
 from otr_node.chain.places import dump_place
 from otr_node.commands import commands as node_commands
+from otr_node.proof.answers import KeptCommitment
+from otr_node.proof.secret import HidingSecret
 from tests.helpers.drawn_checks import ALLOW, BEACON, TIME, agreed
 from tests.otr_node.test_duty import Party
 
@@ -50,26 +53,26 @@ class Exchange:
         return ("take", "check.json", "answer.json", *shown, "--at", self.until)
 
 
-@pytest.fixture(scope="module")
-def exchange(drawn, tmp_path_factory, write_checkpoint, tiny_commitment) -> Exchange:
+def exchanged(drawn, folder: Path, write_checkpoint, kept: KeptCommitment) -> Exchange:
     """An honest exchange by processes of their own."""
-    folder = tmp_path_factory.mktemp("exchange")
     model = write_checkpoint(folder / "model")
     operator, fisherman = Party(folder / "operator"), Party(folder / "fisherman")
     account = write_key(operator.folder / "key.json", "a password")
     batch = CommittedBatch(bytes.fromhex(account.address[2:]), merkle.root(drawn.leaves), 3, TIME)
     place = LeafPlace(batch_id(account.address, batch.root), 1, tuple(merkle.inclusion_proof(drawn.leaves, 1)))
-    terms = agreed(demand="proof", circuits=tiny_commitment.commitment.digest)
+    terms = agreed(demand="proof", circuits=kept.commitment.digest)
     for party in (operator, fisherman):
         for name, content in (
             ("receipt.json", drawn.answer.file.dump()),
             ("terms.json", canonical_json(terms.to_json())),
             ("batch.json", canonical_json(batch.to_json())),
             ("place.json", dump_place(place)),
-            ("commitment.json", tiny_commitment.commitment.dump()),
+            ("commitment.json", kept.commitment.dump()),
         ):
             (party.folder / name).write_bytes(content)
-    (operator.folder / "commitment.json.columns").write_bytes(tiny_commitment.hashes)
+    (operator.folder / "commitment.json.columns").write_bytes(kept.hashes)
+    if kept.seed:
+        HidingSecret.create(operator.folder / "commitment.json.secret", kept.seed, kept.commitment.digest)
     asked = ("--terms", "terms.json", "--batch", "batch.json", "--place", "place.json", "--out", "check.json", "--json")
     told = json.loads(fisherman.otr("open", "receipt.json", *asked))
     told = json.loads(fisherman.otr("round", "check.json", "--signature", BEACON.sign(told["round"]).hex(), "--json"))
@@ -81,6 +84,12 @@ def exchange(drawn, tmp_path_factory, write_checkpoint, tiny_commitment) -> Exch
     found = Exchange(operator.folder, fisherman.folder, model, told["until"], bytes(account.key))
     assert "accepted" in fisherman.otr(*found.take)
     return found
+
+
+@pytest.fixture(scope="module")
+def exchange(drawn, tmp_path_factory, write_checkpoint, tiny_commitment) -> Exchange:
+    """Under a commitment that everybody with the weights makes again."""
+    return exchanged(drawn, tmp_path_factory.mktemp("exchange"), write_checkpoint, tiny_commitment)
 
 
 @pytest.fixture
@@ -241,6 +250,17 @@ def test_with_weights_beside_it_the_commitment_is_made_again(exchange, refused, 
     lies(exchange.fisherman / "commitment.json", other.dump())
     said = refused(exchange.fisherman, (*exchange.take, "--model", exchange.model), 2, "commitment.json")
     assert "as the weights give it" in said
+
+
+def test_a_drawn_answer_is_shown_without_telling_the_weights(drawn, tmp_path, write_checkpoint, hiding, refused):
+    """The same exchange under a commitment that hides; its secret stays with the operator, who counts the proof."""
+    found = exchanged(drawn, tmp_path, write_checkpoint, hiding)
+    assert (found.fisherman / "proof").read_bytes().startswith(HIDING_HEADER)
+    assert (found.operator / "commitment.json.secret").read_bytes().endswith(b"}\n.")
+    assert not (found.fisherman / "commitment.json.secret").exists()
+    # whoever holds weights and no secret cannot make it again
+    said = refused(found.fisherman, (*found.take, "--model", found.model), 2, "commitment.json.secret")
+    assert "otr commit-model --hide" in said
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ def say_hidden(p: Party, mask_root: bytes) -> None:
         mask_root: of the row that hides the model's combined one.
 
     Raises:
-        AnswerProofError: check "weights columns" or "weights code word".
+        AnswerProofError: check "weights code word", "weights columns" or "weights mask columns"; a relation that does
+            not hold is found by ``open_hidden``.
     """
     _open_model(p, mask_root)
     _show_products(p)
@@ -86,6 +87,7 @@ def _show_products(p: Party) -> None:
     spare = book.take(2)  # of no message: with them what is left of both factors is uniform
     book.product(spare, spare + 1)
     triples = [(x, y, product) for (x, y), product in book.products.items()]
+    book.closed = True
     (tau,) = p.tables("products", (len(triples),))
     claim = Masked(0, 0, {product: Ext.of(own) for (_, _, product), own in zip(triples, tau, strict=True)}, book)
     (at,), value = p.reduce("products", claim, (len(triples),), triples, tau)
@@ -102,7 +104,8 @@ def open_hidden(p: Party, root: bytes) -> None:
     """Join what is left, and open the commitment to witness and masks.
 
     Raises:
-        AnswerProofError: check "rounds", "columns" or "code word".
+        AnswerProofError: check "rounds opening" (a relation between masked numbers, whichever it is), "code word",
+            "rounds code word" or "columns"; "mode": more masks than the error counts; "ledger": one was left out.
     """
     channel, book, s = p.channel, p.channel.book, p.sizes
     assert book is not None
@@ -125,7 +128,7 @@ def open_hidden(p: Party, root: bytes) -> None:
         return p.ledger.weight_at(point, powers) + dot(_across(dense, point, s.row_bits), high)
 
     opener = lambda: p.hider.opener_with_masks(dense)  # noqa: E731
-    channel.book = rounds = Book(p.hider.round_masks() if channel.sends else None)
+    channel.book = rounds = Book(p.hider.round_masks() if channel.sends else None, closed=True)
     point, opened = join(p, masked.said, rows << s.row_bits, weight_at, powers, opener, "")
     p.ledger.clear()
     high = eq_table(point[s.row_bits :], rows)

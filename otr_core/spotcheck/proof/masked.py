@@ -30,11 +30,11 @@ class Book:
 
     Attributes:
         count: masks used. products: by two masks' numbers, that of the mask which is their product.
-        zeros: sums that have to be zero.
+        zeros: sums that have to be zero. closed: the products were shown, so that there can be no other.
     """
 
-    def __init__(self, values: Words | None = None) -> None:
-        self._values = values
+    def __init__(self, values: Words | None = None, *, closed: bool = False) -> None:
+        self._values, self.closed = values, closed
         self.count = 0
         self.products: dict[tuple[int, int], int] = {}
         self.zeros: list[Masked] = []
@@ -54,6 +54,8 @@ class Book:
         """The mask that is the product of two."""
         key = (x, y) if x <= y else (y, x)
         if key not in self.products:
+            if self.closed:
+                raise AssertionError(f"masks {key}: a product that nothing shows to be one")
             self.products[key] = self.take(1)
         return self.products[key]
 

@@ -33,7 +33,7 @@ from otr_node.proof import witness
 from otr_node.proof.prover import AnswerProver
 from otr_node.rounding import matrix_name
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
-from tests.helpers.answer_proofs import Marking, provable, refused, signed_lie
+from tests.helpers.answer_proofs import Marking, one_more_each, provable, refused, signed_lie
 
 SEEN_ONLY = ("distance", "distance_low", "far")
 """Of these only places that are seen mean anything: the rest weighs nothing whatever it is."""
@@ -457,23 +457,6 @@ def test_a_lie_in_any_claim_is_refused(answer):
     assert len(found) > 5  # by the relation that it is a claim of
 
 
-def bumped(answer) -> dict[int, bytes]:
-    """By the offset of a message: the honest proof with one more in that message's first word.
-
-    Of all claims about columns, and of each other kind of message after the facts the first."""
-    channel = Marking()
-    honest = answer.prove(channel=channel)
-    begin = max(number for number, mark in enumerate(channel.marks) if mark[0] == "stream")
-    found, seen = {}, set()
-    for label, at, size in channel.marks[begin + 1 :]:
-        if label in seen and not (label in answer.sizes.columns and size == 16):
-            continue
-        seen.add(label)
-        own = ((int.from_bytes(honest[at : at + 8], "little") + 1) % P).to_bytes(8, "little")
-        found[at] = honest[:at] + own + honest[at + 8 :]
-    return found
-
-
 LAYERS = {
     *("embedding", "peak", "peak place", "scaled", "squares", "normed", "turned", "scores", "top", "far", "mask"),
     *("total", "weight", "mix", "silu", "product", *(f"dot {name}" for name in ("qkv", "out", "gate_up", "down"))),
@@ -546,7 +529,7 @@ def test_what_a_saturation_cut_off_was_cut_off_at_its_bound(saturated, monkeypat
 def test_a_message_that_is_changed_is_refused_by_its_own_relation(request, kind):
     """Each relation refuses something, so that none could be left out."""
     answer = request.getfixturevalue(kind)
-    refusals = {refused(answer, proof) for proof in bumped(answer).values()}
+    refusals = {refused(answer, proof) for proof in one_more_each(answer, "stream").values()}
     assert refusals == LAYERS | CHOICES[kind] | LATER
 
 

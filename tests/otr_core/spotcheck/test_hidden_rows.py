@@ -17,7 +17,6 @@ from otr_core.lane import formats as bits
 from otr_core.lane.dims import Dims, Norm
 from otr_core.lane.sampling import Decoding
 from otr_core.spotcheck.proof.facts import EXCEPTIONS
-from otr_core.spotcheck.proof.field import P
 from otr_core.spotcheck.proof.layout import Sizes
 from otr_core.spotcheck.proof.party import Party
 from otr_core.spotcheck.proof.scales import by_length, factor_bits, least_peaks, most_peaks, root_bits, squares_bits
@@ -37,7 +36,7 @@ from otr_node.proof.witness_rows import RowColumns
 from otr_paper.claims.published import smollm2
 from otr_paper.labs.tiny import TINY, tiny_tensors, write_tiny
 from otr_paper.studies.proving import answer_sizes
-from tests.helpers.answer_proofs import Marking, ProvableAnswer, provable
+from tests.helpers.answer_proofs import Marking, ProvableAnswer, counting, one_more_each, provable
 
 END = bits.SIGMOID_ENTRIES - 1
 SITE, HEAD, LAYER, AT = 3, 5, 1, 6
@@ -170,21 +169,9 @@ def test_nothing_of_a_row_stands_in_the_clear(own, bent, uneven):
 
 
 def test_no_statement_has_more_steps_than_soundness_counts(own):
-    seen = {"equal": 0, "reduce": 0, "columns": 0}
+    seen = {}
 
-    class Counting(AnswerProver):
-        def equal(self, check, found, expected):
-            seen["equal"] += not check.startswith(("look", "ranges", "table", "join", "opening"))
-
-        def reduce(self, *given):
-            seen["reduce"] += 1
-            return super().reduce(*given)
-
-        def join(self, powers):
-            seen["columns"] = len(self.ledger.numbers)
-            return super().join(powers)
-
-    check(own, own.prove(prover=Counting))
+    check(own, own.prove(prover=counting(seen)))
     assert 30 < seen["equal"] <= MOST_RELATIONS
     assert 20 < seen["reduce"] <= MOST_HIDDEN_PRODUCTS
     assert 110 < seen["columns"] <= MOST_HIDDEN_CLAIMS
@@ -569,21 +556,6 @@ def test_an_index_beyond_the_table_is_cut_at_its_nearer_end(bent):
         assert refused(bent, bent.prove(changing(*both))) == "gate ends"
 
 
-def bumped(answer) -> dict[int, bytes]:
-    """By the offset of a message: the honest proof with one more in that message's first word; of all claims about
-    columns, and of each other kind of message the first."""
-    channel = Marking()
-    honest = answer.prove(channel=channel)
-    found, seen = {}, set()
-    for label, at, size in channel.marks[2:]:
-        if label in seen and not (label in answer.sizes.columns and size == 16):
-            continue
-        seen.add(label)
-        own = ((int.from_bytes(honest[at : at + 8], "little") + 1) % P).to_bytes(8, "little")
-        found[at] = honest[:at] + own + honest[at + 8 :]
-    return found
-
-
 RELATIONS = {
     *("embedding", "peak", "length", "peak one", "peak length", "peak place", "peak value", "scaled rest", "scaled"),
     *("squares", "root", "root end", "factor", "factor end", "normed", "turned", "scores", "top one", "top", "far"),
@@ -596,7 +568,7 @@ RELATIONS = {
 
 def test_a_message_that_is_changed_is_refused_by_its_own_relation(own):
     """Each relation refuses something, so that none could be left out."""
-    assert {refused(own, proof) for proof in bumped(own).values()} == RELATIONS
+    assert {refused(own, proof) for proof in one_more_each(own, "commitment").values()} == RELATIONS
 
 
 def test_numbers_by_length_are_those_of_each_peak(own):

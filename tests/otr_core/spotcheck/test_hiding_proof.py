@@ -572,6 +572,16 @@ def test_a_value_out_of_its_range_is_found_whatever_inverse_is_said(hidden_answe
 # --- bounds, and bytes
 
 
+def test_no_product_is_left_that_nothing_shows_to_be_one(hidden_answer, hiding, conversation):
+    """Neither of the masks of the conversation, nor of those of its last opening."""
+    book = conversation[1].book
+    x, y = (Masked(1, 0, {mask: Ext(1)}, book) for mask in (0, book.count - 1))
+    with pytest.raises(AssertionError, match="nothing shows to be one"):
+        x * y
+    with pytest.raises(AssertionError, match="nothing shows to be one"):
+        Book(closed=True).product(0, 1)
+
+
 def test_no_more_masks_are_used_than_the_error_counts(hidden_answer, hiding, hiding_proof, monkeypatch):
     monkeypatch.setattr(protocol, "MOST_MASKS", 10)
     assert refused_under(hidden_answer, hiding_proof, hiding.commitment) == "mode"

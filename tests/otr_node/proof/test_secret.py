@@ -19,30 +19,38 @@ from otr_node.commands import commands as node_commands
 from otr_node.proof.randomness import field_numbers, seeded
 from otr_node.proof.secret import HidingSecret
 
+OWN = b"o" * 32
+"""Digest of the commitment."""
+
 
 @pytest.fixture
 def secret(tmp_path):
-    return HidingSecret.create(tmp_path / "model.secret", b"s" * 32)
+    return HidingSecret.create(tmp_path / "model.secret", b"s" * 32, OWN)
 
 
 def test_a_secret_is_its_owners_and_is_not_written_over(secret):
     assert stat.S_IMODE(secret.path.stat().st_mode) == 0o600
-    assert HidingSecret.read(secret.path) == secret
+    assert HidingSecret.read(secret.path, OWN) == secret
     with pytest.raises(InputError, match="expected a new file"):
-        HidingSecret.create(secret.path, b"t" * 32)
-    assert HidingSecret.read(secret.path).seed == b"s" * 32
+        HidingSecret.create(secret.path, b"t" * 32, OWN)
+    assert HidingSecret.read(secret.path, OWN).seed == b"s" * 32
+
+
+def test_a_secret_is_of_one_commitment(secret):
+    with pytest.raises(InputError, match=f"found the secret of {OWN.hex()}, expected that of {bytes(32).hex()}"):
+        HidingSecret.read(secret.path, bytes(32))
 
 
 def test_proofs_are_counted_up_to_what_the_commitment_says(secret):
     assert [secret.count(3) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(InputError, match="found 3 proofs made, expected fewer than 3"):
-        HidingSecret.read(secret.path).count(3)
-    assert HidingSecret.read(secret.path).seed == secret.seed
+        HidingSecret.read(secret.path, OWN).count(3)
+    assert HidingSecret.read(secret.path, OWN).seed == secret.seed
 
 
 def test_of_many_that_count_at_once_no_two_get_one_number(secret):
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda _: HidingSecret.read(secret.path).count(64), range(64)))
+        found = list(pool.map(lambda _: HidingSecret.read(secret.path, OWN).count(64), range(64)))
     assert sorted(found) == list(range(64))
 
 
@@ -52,7 +60,7 @@ def test_of_many_that_count_at_once_no_two_get_one_number(secret):
 def test_another_file_is_no_secret(secret, raw):
     secret.path.write_bytes(raw)
     with pytest.raises(InputError, match=r"model\.secret"):
-        HidingSecret.read(secret.path)
+        HidingSecret.read(secret.path, OWN)
     with pytest.raises(InputError, match=r"model\.secret"):
         secret.count(3)
     assert secret.path.read_bytes() == raw
@@ -68,7 +76,7 @@ def test_a_link_or_nothing_is_no_secret(secret, tmp_path):
     (tmp_path / "link").symlink_to(secret.path)
     for path in (tmp_path / "link", tmp_path / "none", tmp_path):
         with pytest.raises(InputError):
-            HidingSecret.read(path)
+            HidingSecret.read(path, OWN)
 
 
 def test_numbers_are_of_the_field_and_follow_from_their_secret():
@@ -126,7 +134,14 @@ def test_a_proof_that_hides_travels_as_a_file(files, tmp_path):
     (tmp_path / "bare").write_bytes(hidden.read_bytes())
     refused = run("check", proof, "--receipt", receipt, "--commitment", tmp_path / "bare", "--model", model)
     assert isinstance(refused.exception, InputError)
-    assert "bare.secret" in str(refused.exception)
+    assert str(refused.exception).startswith(f"{tmp_path / 'bare.secret'}: found none")
+    # another commitment's secret is told before anything is counted
+    other = ModelCommitment.load(hidden.read_bytes().replace(stated.root.hex().encode(), b"00" * 32))
+    (tmp_path / "other").write_bytes(other.dump())
+    (tmp_path / "other.secret").write_bytes((files / "hidden.secret").read_bytes())
+    refused = run("prove", receipt, "--out", tmp_path / "p", "--model", model, "--commitment", tmp_path / "other")
+    assert "found the secret of" in str(refused.exception)
+    assert (tmp_path / "other.secret").read_bytes() == (files / "hidden.secret").read_bytes()
     # the second proof is the last one
     more = ("prove", receipt, "--out", proof, "--model", model, "--commitment", hidden)
     assert run(*more).exit_code == 0
@@ -164,7 +179,7 @@ def test_what_is_asked_must_fit(files, tiny_commitment, tmp_path):
 def test_a_commitment_that_hides_has_one_encoding(files):
     raw = (files / "hidden").read_bytes()
     assert ModelCommitment.load(raw).dump() == raw
-    for other in (b'"answers":0', b'"answers":-1', b'"answers":true', b'"answers":1025', b'"answers":2.0'):
+    for other in (b'"answers":0', b'"answers":-1', b'"answers":true', b'"answers":65', b'"answers":2.0'):
         with pytest.raises(InputError):
             ModelCommitment.load(raw.replace(b'"answers":2', other))
     with pytest.raises(InputError):
